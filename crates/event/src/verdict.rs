@@ -1,7 +1,7 @@
 //! Verdicts: closed lists whose text is also the metric label. A verdict about a person or a machine carries the
 //! evidence for it. This file only names verdicts; ingestion and enrichment reach them.
 
-use crate::{Event, Timestamp};
+use crate::{Channel, Event, PersonId, Signal, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -141,6 +141,10 @@ pub enum SessionVerdict {
 pub struct Enriched {
     /// The event as it came.
     pub event: Event,
+    /// What happened, by our judgement: the reported signal, or the one that the source's name for it stands for.
+    pub signal: Signal,
+    /// Where, by our judgement.
+    pub channel: Channel,
     /// When it happened, by our judgement. All of scoring uses this time.
     pub at: Timestamp,
     /// How `at` was found.
@@ -151,6 +155,8 @@ pub struct Enriched {
     pub session: SessionVerdict,
     /// The id was already used by an event with other content: both are kept.
     pub conflict: bool,
+    /// Identities that the event declares to be the same person: (gives up its record, takes it in).
+    pub links: Vec<(PersonId, PersonId)>,
 }
 
 /// What becomes of an event that the log holds. Exactly one of these is counted for each (BOOKS-1).
