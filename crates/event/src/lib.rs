@@ -34,7 +34,7 @@ pub use ids::{CustomerKey, EventId, FlagId, IdError, PersonId, PolicyId, Workspa
 pub use money::{Currency, Money, MoneyError};
 pub use position::{Offset, Origin, Partition, Position, partition_for};
 pub use recent::{RecentIds, Seen};
-pub use record::{Body, CodecError, Control, Link, Merge, MergePart, Record, Tick};
+pub use record::{Body, CodecError, Control, Forward, Link, Merge, MergePart, Record, Tick};
 pub use signal::Signal;
 pub use time::{DAY_MS, Day, TimeError, Timestamp};
 pub use verdict::{Agent, Enriched, RejectCode, SessionVerdict, Suppression, TimeVerdict, Verdict};

@@ -47,6 +47,17 @@ pub enum Body {
     Merge(Merge),
     /// A decision of the operator; written once to every partition.
     Control(Control),
+    /// An event on its way to the record that holds its person's identity now.
+    Forward(Forward),
+}
+
+/// An event that was read where its identity no longer has a record of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forward {
+    /// The record that takes it in.
+    pub into: PersonId,
+    /// The event, unchanged: it is folded into the part of the identity that keys it.
+    pub event: Box<Event>,
 }
 
 /// Time itself, written only where and when a timer is due.
@@ -125,6 +136,7 @@ impl Record {
             Body::Link(link) => link.at,
             Body::Merge(merge) => merge.at,
             Body::Control(Control::Activate { at, .. }) => *at,
+            Body::Forward(forward) => forward.event.received_at,
         }
     }
 

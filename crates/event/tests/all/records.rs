@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use std::path::Path;
 use vigie_event::json::read;
 use vigie_event::{
-    Body, CodecError, Control, EventId, Link, Merge, MergePart, Offset, Origin, Partition, PersonId, Position, Record, Tick, Timestamp,
+    Body, CodecError, Control, EventId, Forward, Link, Merge, MergePart, Offset, Origin, Partition, PersonId, Position, Record, Tick, Timestamp,
     Workspace,
 };
 
@@ -20,6 +20,10 @@ fn examples() -> Vec<(&'static str, Record)> {
     let at = Timestamp(1_795_000_000_000);
     let by = EventId::new("o-1").unwrap();
     vec![
+        ("forward", Record {
+            origin: Some(origin),
+            body: Body::Forward(Forward { into: known.clone(), event: Box::new(event.clone()) }),
+        }),
         ("event", Record::new(Body::Event(Box::new(event)))),
         ("tick", Record::new(Body::Tick(Tick { at }))),
         ("link", Record {

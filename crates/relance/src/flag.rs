@@ -1,0 +1,105 @@
+//! The flag: what leaves the house when a customer should be contacted. Its identity depends only on its cause, so that
+//! a replay mints the same ones (FLAG-1). This file never decides.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use vigie_event::{CustomerKey, FlagId, PersonId, Timestamp};
+
+/// A customer to contact, or deliberately not to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Flag {
+    /// 32 hexadecimal digits, stable over retries and replays.
+    pub id: String,
+    /// Owner of the customer.
+    pub workspace: String,
+    /// The customer's id; anonymous ones start with `anonymous:`.
+    pub customer: String,
+    /// Name of the policy that raised it.
+    pub policy: String,
+    /// Version of that policy, 16 hexadecimal digits.
+    pub policy_version: String,
+    /// To be contacted, or held out.
+    pub kind: FlagKind,
+    /// The score that reached the threshold.
+    pub score: FlagScore,
+    /// The moment of the crossing, in RFC 3339.
+    pub raised_at: String,
+    /// Stage of the customer's life cycle.
+    pub stage: String,
+    /// At most three facts, in sentences.
+    pub reasons: Vec<FlagReason>,
+    /// Version of the model.
+    pub model: String,
+}
+
+/// What is to become of a flag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FlagKind {
+    /// Contact the customer.
+    Flagged,
+    /// Do not: this customer shows what happens without a contact.
+    HeldOut,
+}
+
+impl FlagKind {
+    /// The stable name.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Flagged => "flagged",
+            Self::HeldOut => "held_out",
+        }
+    }
+}
+
+/// A score that reached a threshold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FlagScore {
+    /// `attrition`, or `churn-N` for N days.
+    pub kind: String,
+    /// The score at `raised_at`.
+    pub value: f64,
+    /// The policy's threshold.
+    pub threshold: f64,
+}
+
+/// One fact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlagReason {
+    /// Stable kind of the fact.
+    pub code: String,
+    /// The sentence.
+    pub text: String,
+}
+
+/// The identity of the flag that a policy raises for a customer at an instant.
+///
+/// It names the cause (customer, policy, its version, moment of the crossing) and not a place in the log, so that the
+/// embedded log and a broker give the same flags the same names.
+pub(crate) fn flag_id(key: &CustomerKey, policy: &str, policy_version: u64, raised_at: Timestamp) -> FlagId {
+    let kind = if key.person.is_known() { "known" } else { "anonymous" };
+    let digest = digest(&[key.workspace.as_str(), kind, key.person.as_str(), policy], &[policy_version, raised_at.0.cast_unsigned()]);
+    let mut id = [0u8; 16];
+    id.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+    FlagId(id)
+}
+
+/// Where a customer stands in [0, 1) for a policy's hold-out: stateless, the same for every flag of the policy.
+pub(crate) fn holdout_draw(workspace: &str, person: &PersonId, policy: &str) -> f64 {
+    let digest = digest(&["hold-out", workspace, person.as_str(), policy], &[]);
+    let bits = digest.iter().take(6).fold(0u64, |number, byte| number << 8 | u64::from(*byte));
+    bits as f64 / (1u64 << 48) as f64
+}
+
+fn digest(texts: &[&str], numbers: &[u64]) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    for text in texts {
+        hasher.update((text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
+    }
+    for number in numbers {
+        hasher.update(number.to_le_bytes());
+    }
+    hasher.finalize().into()
+}
