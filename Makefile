@@ -1,0 +1,102 @@
+# One command per purpose. `make test` is the whole law; CI runs it through .ci/run.
+#
+#   make demo        a running vigie with a simulated shop, on http://127.0.0.1:8080
+#   make check       the warm inner loop: format, lints, tests
+#   make test        format, lints, tests, documentation tests, dependency law
+#   make test-data   tests over the data beside the checkout (VIGIE_SHARED, default ../shared)
+#   make test-long   tests that take minutes: crashes, long simulations
+#   make load        load test against a release build
+#   make fmt         format everything
+#   make tools       install the tools that are missing
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := check
+
+CARGO ?= cargo
+CARGO_DENY_VERSION := 0.20.2
+CARGO_NEXTEST_VERSION := 0.9.143
+VIGIE_SHARED ?= $(abspath ../shared)
+PYTHON_ENV := $(CURDIR)/target/python
+PYTHON_REQUIREMENTS := crates/vigie/tests/all/requirements.txt
+
+# Tests that drive a client SDK find its interpreter here.
+export VIGIE_PYTHON := $(PYTHON_ENV)/bin/python
+
+# nextest where it can be had, else cargo's own runner: the tests are the same.
+NEXTEST := $(shell command -v cargo-nextest >/dev/null 2>&1 && echo yes)
+ifeq ($(NEXTEST),yes)
+RUN_TESTS := $(CARGO) nextest run --workspace --locked
+RUN_BINARY = $(CARGO) nextest run --workspace --locked --features $(1) -E 'binary($(2))'
+else
+RUN_TESTS := $(CARGO) test --workspace --locked --all-targets
+RUN_BINARY = $(CARGO) test --workspace --locked --features $(1) --test $(2)
+endif
+
+# Members whose manifest declares the feature $(1).
+DECLARES = grep -lE '^$(1) *=' crates/*/Cargo.toml load-tests/Cargo.toml
+
+.PHONY: demo check test fmt fmt-check lint unit-tests doc-tests deny test-data test-long load python-env tools
+
+demo:
+	$(CARGO) run --release --locked -p vigie -- demo $(ARGS)
+
+check: fmt-check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(MAKE) unit-tests
+
+test: fmt-check lint unit-tests doc-tests deny
+
+fmt:
+	$(CARGO) fmt --all
+
+fmt-check:
+	$(CARGO) fmt --all --check
+
+lint:
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+unit-tests: python-env
+	$(RUN_TESTS)
+
+doc-tests:
+	$(CARGO) test --workspace --locked --doc
+
+# Advisories need a database that a closed network cannot fetch: they are checked where one is at hand.
+deny:
+	$(CARGO) deny --locked check --hide-inclusion-graph -A unused-wrapper bans licenses sources
+	@if [[ -d "$${CARGO_HOME:-$$HOME/.cargo}/advisory-db" || -d "$${CARGO_HOME:-$$HOME/.cargo}/advisory-dbs" ]]; then \
+		echo "$(CARGO) deny --locked check --disable-fetch advisories"; \
+		$(CARGO) deny --locked check --disable-fetch advisories; \
+	else \
+		echo "advisories: no database at hand, not checked"; \
+	fi
+
+# A crate with such tests has a feature `shared-data` and a [[test]] called `shared` that requires it.
+test-data:
+	@[[ -d "$(VIGIE_SHARED)" ]] || { echo "$(VIGIE_SHARED) does not exist: set VIGIE_SHARED" >&2; exit 1; }
+	@if $(call DECLARES,shared-data) >/dev/null; then \
+		VIGIE_SHARED="$(VIGIE_SHARED)" $(call RUN_BINARY,shared-data,shared); \
+	else echo "test-data: no crate has the feature shared-data"; fi
+
+# Likewise with a feature and a [[test]] called `long`.
+test-long: python-env
+	@if $(call DECLARES,long) >/dev/null; then \
+		$(call RUN_BINARY,long,long); \
+	else echo "test-long: no crate has the feature long"; fi
+
+load:
+	$(CARGO) build --release --locked -p vigie
+	$(CARGO) run --release --locked -p vigie-load-tests -- $(ARGS)
+
+# The interpreter and the pinned packages for tests of client SDKs.
+python-env: $(PYTHON_ENV)/.installed
+
+$(PYTHON_ENV)/.installed: $(PYTHON_REQUIREMENTS)
+	python3 -m venv "$(PYTHON_ENV)"
+	"$(PYTHON_ENV)/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$<"
+	touch "$@"
+
+tools:
+	@.ci/tools $(CARGO_DENY_VERSION) $(CARGO_NEXTEST_VERSION)

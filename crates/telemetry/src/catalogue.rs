@@ -1,0 +1,370 @@
+//! The catalogue: every metric that a vigie process can export, declared once.
+//!
+//! Nothing else in the program invents a metric name: handles are registered from these constants, dashboards and alert
+//! rules are checked against them. Ids of people, events or flags are logged, never labels. Every label has a stated
+//! bound (BOUND-1).
+
+/// One metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Full name as exported, base unit and `_total` included.
+    pub name: &'static str,
+    /// Counter, gauge or histogram with its bucket bounds.
+    pub kind: Kind,
+    /// What one unit of the value is.
+    pub unit: Unit,
+    /// Labels, in the order in which handles give them.
+    pub labels: &'static [Label],
+    /// Meaning: the `# HELP` line.
+    pub help: &'static str,
+    /// What to look at, or to do, when it moves.
+    pub when_it_moves: &'static str,
+}
+
+/// How a metric behaves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    /// Only grows, restarts at zero with the process.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Distribution, with the upper bounds of its buckets (`+Inf` is implied).
+    Histogram(&'static [f64]),
+}
+
+/// Unit of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Seconds.
+    Seconds,
+    /// Bytes.
+    Bytes,
+    /// A number of things, or a state.
+    Count,
+}
+
+/// One label.
+#[derive(Clone, Copy, Debug)]
+pub struct Label {
+    /// Name of the label.
+    pub name: &'static str,
+    /// The values that it can take.
+    pub values: Values,
+}
+
+/// The values of a label.
+#[derive(Clone, Copy, Debug)]
+pub enum Values {
+    /// Exactly these.
+    Closed(&'static [&'static str]),
+    /// At most `max` distinct ones (then `other`), and where they come from.
+    Bounded {
+        /// Most distinct values; further ones are counted as `other`.
+        max: usize,
+        /// Where the values come from.
+        from: &'static str,
+    },
+}
+
+impl Metric {
+    /// The label called `name`.
+    #[must_use]
+    pub fn label(&self, name: &str) -> Option<&'static Label> {
+        self.labels.iter().find(|label| label.name == name)
+    }
+
+    /// Most distinct values of the label `name` (0 when there is no such label).
+    pub(crate) fn bound(&self, name: &str) -> usize {
+        match self.label(name).map(|label| label.values) {
+            Some(Values::Bounded { max, .. }) => max,
+            Some(Values::Closed(values)) => values.len(),
+            None => 0,
+        }
+    }
+}
+
+/// The metric called `name`, which may be a series of a histogram (`…_bucket`, `…_sum`, `…_count`).
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Metric> {
+    let exact = METRICS.iter().copied().find(|metric| metric.name == name);
+    exact.or_else(|| {
+        let base = ["_bucket", "_sum", "_count"]
+            .iter()
+            .find_map(|suffix| name.strip_suffix(suffix))?;
+        METRICS
+            .iter()
+            .copied()
+            .find(|metric| metric.name == base && matches!(metric.kind, Kind::Histogram(_)))
+    })
+}
+
+const fn closed(name: &'static str, values: &'static [&'static str]) -> Label {
+    Label {
+        name,
+        values: Values::Closed(values),
+    }
+}
+
+const fn bounded(name: &'static str, max: usize, from: &'static str) -> Label {
+    Label {
+        name,
+        values: Values::Bounded { max, from },
+    }
+}
+
+const WORKSPACE: Label = bounded("workspace", 1000, "workspaces that sent an event");
+const PARTITION: Label = bounded("partition", 4096, "partitions of the log");
+
+/// Latencies of requests and of the way from event to score: 1 ms to 30 s.
+const LATENCY: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+];
+/// Work on the local disk or in memory: 100 µs to 5 s.
+const LOCAL: &[f64] = &[
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0,
+];
+/// Lateness of timers, which is about one second by design and hours after an outage.
+const LATENESS: &[f64] = &[
+    0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0,
+];
+/// Records in one batch.
+const RECORDS: &[f64] = &[
+    1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10000.0,
+];
+
+macro_rules! catalogue {
+    ($( $constant:ident = $name:literal, $kind:expr, $unit:ident, [$($label:expr),*], $help:literal, $moves:literal; )*) => {
+        $(
+            #[doc = $help]
+            pub static $constant: Metric = Metric {
+                name: $name,
+                kind: $kind,
+                unit: Unit::$unit,
+                labels: &[$($label),*],
+                help: $help,
+                when_it_moves: $moves,
+            };
+        )*
+        /// Every metric, in the order of the data flow.
+        pub static METRICS: &[&Metric] = &[$(&$constant),*];
+    };
+}
+
+catalogue! {
+    BUILD_INFO = "vigie_build_info", Kind::Gauge, Count,
+        [bounded("version", 1, "the build"), bounded("revision", 1, "the build")],
+        "Always 1; its labels say which build is running.",
+        "A new label set is a new build: compare the other metrics before and after.";
+    READY = "vigie_ready", Kind::Gauge, Count, [],
+        "1 while a 2xx answer of the collector can be honoured, else 0; the same verdict as /readyz.",
+        "0: no event is accepted. /readyz names the failing check; look for a poisoned log or a full disk first.";
+
+    HTTP_REQUEST_DURATION = "vigie_http_request_duration_seconds", Kind::Histogram(LATENCY), Seconds,
+        [bounded("endpoint", 64, "route templates"), closed("status", &["1xx", "2xx", "3xx", "4xx", "5xx"])],
+        "Time from the parsed request head to the finished response, by route template and status class.",
+        "Slow ingestion routes: compare with vigie_log_fsync_duration_seconds. 5xx: read the log at level error.";
+    HTTP_CONNECTIONS = "vigie_http_connections", Kind::Gauge, Count, [],
+        "Open HTTP connections.",
+        "At server.max-connections new clients wait: raise the limit, or look for clients that never close.";
+    EVENTS_ACCEPTED = "vigie_events_accepted_total", Kind::Counter, Count, [WORKSPACE],
+        "Events answered with 2xx, hence durable in the log or in the dead-letter journal.",
+        "Down to zero: see ingest_rejected and readiness, then the senders. A jump: a backfill, or a loop in a sender.";
+    EVENT_OUTCOMES = "vigie_events_outcomes_total", Kind::Counter, Count,
+        [WORKSPACE, closed("outcome", &["applied", "duplicate", "dead_letter", "suppressed", "conflict"])],
+        "What became of accepted events. accepted = the sum of applied, duplicate, dead_letter and suppressed, plus in flight; conflict counts duplicates whose payload differs.",
+        "duplicate rises with retries of senders; conflict means that a sender reuses ids; dead_letter: list them.";
+    INGEST_REJECTED = "vigie_ingest_rejected_total", Kind::Counter, Count,
+        [bounded("code", 128, "problem codes of the collector")],
+        "Requests and events refused with 4xx or 5xx, by problem code. They are not accepted and appear in no book.",
+        "By code: authentication codes mean a wrong key, size codes a sender over the limits, 5xx codes our own disk.";
+    INGEST_ACK_LATENCY = "vigie_ingest_ack_latency_seconds", Kind::Histogram(LATENCY), Seconds, [],
+        "Time from the last byte of a request with events to the decision to acknowledge it.",
+        "Follows the fsync duration; when it does not, the queue of the log is full (log.queue-bytes).";
+
+    LOG_APPEND_LATENCY = "vigie_log_append_latency_seconds", Kind::Histogram(LOCAL), Seconds, [],
+        "Time from handing records to the log until they are durable, waiting for the group commit included.",
+        "Rises with the fsync duration and with the queue: compare both.";
+    LOG_APPEND_ERRORS = "vigie_log_append_errors_total", Kind::Counter, Count, [],
+        "Appends that failed. A failed fsync poisons the log until the process is restarted.",
+        "Any increase: the disk is full or failing. Free or replace it, then restart; nothing acknowledged is lost.";
+    LOG_FSYNC_DURATION = "vigie_log_fsync_duration_seconds", Kind::Histogram(LOCAL), Seconds, [],
+        "Time of one fdatasync of the log (one group commit).",
+        "Above some tens of milliseconds the disk is shared or failing; throughput stays, latency does not.";
+    LOG_SIZE = "vigie_log_size_bytes", Kind::Gauge, Bytes, [],
+        "Bytes of the segment files of the log.",
+        "Grows with every event kept; set log.retention or a larger disk before it is full.";
+    LOG_END_OFFSET = "vigie_log_end_offset", Kind::Gauge, Count, [PARTITION],
+        "Offset that the next record of the partition will get.",
+        "Stands still in a partition without events. Its rate is the rate of appended records.";
+
+    PIPELINE_APPLIED_OFFSET = "vigie_pipeline_applied_offset", Kind::Gauge, Count, [PARTITION],
+        "First offset of the partition that is not yet part of the stored state.",
+        "Standing still while the end offset moves means that the worker of the partition is stuck: read its log.";
+    PIPELINE_LAG = "vigie_pipeline_lag_records", Kind::Gauge, Count, [PARTITION],
+        "Records in the log that are not yet part of the stored state.",
+        "Growing: the worker is slower than the senders. Compare the step and commit durations, then add cores.";
+    PIPELINE_WATERMARK_AGE = "vigie_pipeline_watermark_age_seconds", Kind::Gauge, Seconds, [],
+        "Age of the oldest record that is not yet part of the stored state; 0 when there is none.",
+        "How old the scores are. Above a minute something is stuck, not slow: look at lag by partition.";
+    PIPELINE_STEP_DURATION = "vigie_pipeline_step_duration_seconds", Kind::Histogram(LOCAL), Seconds, [],
+        "Time of one step: prefetch, fold, write and acknowledge of one batch.",
+        "Compare with the commit duration (the disk) and the batch size (the load).";
+    PIPELINE_BATCH_RECORDS = "vigie_pipeline_batch_records", Kind::Histogram(RECORDS), Count, [],
+        "Records in one batch.",
+        "Near pipeline.batch-records the worker is catching up; near 1 it is idle.";
+    PIPELINE_EVENT_TO_SCORE = "vigie_pipeline_event_to_score_latency_seconds", Kind::Histogram(LATENCY), Seconds, [],
+        "Time from the receipt of an event to the stored score that knows it.",
+        "The promise to users. When it rises, the metrics of this group say whether lag, step or commit is the cause.";
+    CUSTOMERS_TOUCHED = "vigie_customers_touched_total", Kind::Counter, Count, [closed("cause", &["event", "timer"])],
+        "Customer records written, by what caused the write.",
+        "timer far above event: a base that falls silent together, or score refreshes after a model change.";
+    SCORES_WRITTEN = "vigie_scores_written_total", Kind::Counter, Count, [],
+        "Scores written to the store.",
+        "Zero while events are applied: scoring is switched off, or consent refuses it for everybody.";
+    TIMERS_FIRED = "vigie_timers_fired_total", Kind::Counter, Count, [],
+        "Timers of customers that fired.",
+        "A burst is a whole import falling due together. Zero for days: no tick is appended, check the worker.";
+    TIMERS_LATENESS = "vigie_timers_lateness_seconds", Kind::Histogram(LATENESS), Seconds, [],
+        "Time between the moment for which a timer was set and the reading of the record that fired it.",
+        "About a second by design. More means lag, or a clock of the machine that jumped.";
+    TICKS_APPENDED = "vigie_ticks_appended_total", Kind::Counter, Count, [],
+        "Tick records appended to quiet partitions because a timer was due there.",
+        "At most one a second and partition. None while timers are due: the tick task has stopped.";
+    DEAD_LETTERS = "vigie_dead_letters_stored_total", Kind::Counter, Count,
+        [bounded("reason", 128, "reasons of refusal, closed enums of the code")],
+        "Events kept in the dead-letter journal, by reason.",
+        "List them with `vigie dead-letters list`, correct the sender, and feed them again: no duplicates arise.";
+
+    STORE_COMMIT_DURATION = "vigie_store_commit_duration_seconds", Kind::Histogram(LOCAL), Seconds, [],
+        "Time of one atomic commit of the store.",
+        "Rises while the store compacts; when it stays up, the disk is the limit.";
+    STORE_COMMIT_ERRORS = "vigie_store_commit_errors_total", Kind::Counter, Count, [],
+        "Commits of the store that failed. The step is not acknowledged and is folded again after the restart.",
+        "Any increase: the disk is full or failing. Nothing is lost, but scores stand still until it is repaired.";
+
+    FLAGS = "vigie_flags_total", Kind::Counter, Count,
+        [bounded("policy", 100, "policies of the configuration"), closed("decision", &["flagged", "held_out", "refused"])],
+        "Decisions of relance policies.",
+        "refused near 100 %: consent or pressure caps stop a policy. A jump of flagged: a policy or model changed.";
+
+    PROCESS_CPU = "process_cpu_seconds_total", Kind::Counter, Seconds, [],
+        "Processor time of the process.",
+        "At the number of cores the process is the limit: add cores or take partitions away from it.";
+    PROCESS_OPEN_FDS = "process_open_fds", Kind::Gauge, Count, [],
+        "Open file descriptors.",
+        "Near process_max_fds new connections fail: raise the limit (ulimit -n) or lower server.max-connections.";
+    PROCESS_MAX_FDS = "process_max_fds", Kind::Gauge, Count, [],
+        "Most file descriptors that the process may open.",
+        "Set by the system; at least server.max-connections + 1000 is needed.";
+    PROCESS_RESIDENT_MEMORY = "process_resident_memory_bytes", Kind::Gauge, Bytes, [],
+        "Resident memory of the process.",
+        "Bounded by the queues and caches of the configuration; growth without end is a defect to report.";
+    PROCESS_VIRTUAL_MEMORY = "process_virtual_memory_bytes", Kind::Gauge, Bytes, [],
+        "Virtual memory of the process.",
+        "Of no concern by itself: mapped files count here.";
+    PROCESS_VIRTUAL_MEMORY_MAX = "process_virtual_memory_max_bytes", Kind::Gauge, Bytes, [],
+        "Most virtual memory that the process may have.",
+        "Set by the system.";
+    PROCESS_START_TIME = "process_start_time_seconds", Kind::Gauge, Seconds, [],
+        "Start of the process, in seconds since 1970.",
+        "A change is a restart: the log of the process before it says why.";
+    PROCESS_THREADS = "process_threads", Kind::Gauge, Count, [],
+        "Threads of the process.",
+        "Constant by design; growth is a defect to report.";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// What is wrong with a declaration, in the words of the Prometheus naming rules.
+    fn defects(metric: &Metric) -> Vec<&'static str> {
+        let mut defects = Vec::new();
+        let counter = metric.kind == Kind::Counter;
+        let base = metric.name.strip_suffix("_total").unwrap_or(metric.name);
+        let mut check = |ok: bool, defect| {
+            if !ok {
+                defects.push(defect);
+            }
+        };
+        check(
+            metric.name.starts_with("vigie_") || metric.name.starts_with("process_"),
+            "prefix",
+        );
+        check(
+            metric.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
+            "characters",
+        );
+        check(counter == metric.name.ends_with("_total"), "_total is for counters");
+        check(
+            (metric.unit == Unit::Seconds) == base.ends_with("_seconds"),
+            "seconds end in _seconds",
+        );
+        check(
+            (metric.unit == Unit::Bytes) == base.ends_with("_bytes"),
+            "bytes end in _bytes",
+        );
+        check(
+            !["_count", "_sum", "_bucket", "_info_total"]
+                .iter()
+                .any(|s| base.ends_with(s)),
+            "reserved suffix",
+        );
+        check(
+            metric.help.ends_with('.') && metric.when_it_moves.ends_with('.'),
+            "texts are sentences",
+        );
+        check(
+            metric.labels.iter().all(|label| metric.bound(label.name) > 0),
+            "every label has a bound",
+        );
+        check(
+            !metric
+                .labels
+                .iter()
+                .any(|l| ["le", "job", "instance", "quantile"].contains(&l.name)),
+            "reserved label",
+        );
+        if let Kind::Histogram(buckets) = metric.kind {
+            check(
+                buckets.is_sorted_by(|a, b| a < b) && !buckets.is_empty(),
+                "buckets ascend",
+            );
+        }
+        defects
+    }
+
+    #[test]
+    fn every_metric_follows_the_naming_rules() {
+        for metric in METRICS {
+            assert_eq!(defects(metric), Vec::<&str>::new(), "{}", metric.name);
+        }
+        let names: BTreeSet<&str> = METRICS.iter().map(|metric| metric.name).collect();
+        assert_eq!(names.len(), METRICS.len(), "names are unique");
+    }
+
+    #[test]
+    fn the_naming_rules_refuse_bad_names() {
+        let bad = Metric {
+            name: "vigie_wait_ms_count",
+            unit: Unit::Seconds,
+            ..EVENTS_ACCEPTED
+        };
+        assert_eq!(
+            defects(&bad),
+            ["_total is for counters", "seconds end in _seconds", "reserved suffix"]
+        );
+    }
+
+    #[test]
+    fn series_of_histograms_are_found_by_their_suffix() {
+        assert_eq!(
+            find("vigie_pipeline_batch_records_bucket").map(|m| m.name),
+            Some("vigie_pipeline_batch_records")
+        );
+        assert_eq!(find("vigie_ready_bucket").map(|m| m.name), None);
+        assert_eq!(find("vigie_unknown").map(|m| m.name), None);
+    }
+}

@@ -1,0 +1,638 @@
+//! The handles: one method per thing that can be counted, registered at start and passed to the parts that count.
+//!
+//! They never look a metric up by name on the hot path, and they cost an atomic addition each. Parts count per batch.
+//! Label values are closed enums, or bounded families that end in `other`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram};
+
+use crate::catalogue::{self, Metric};
+use crate::exporter::Registry;
+use crate::family::Family;
+use crate::stopwatch::Stopwatch;
+
+/// Declares a closed label: the enum, its label values, and the array of handles that it indexes.
+macro_rules! closed_label {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $value:literal),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant),*
+        }
+
+        impl $name {
+            /// All values.
+            pub const ALL: &'static [$name] = &[$($name::$variant),*];
+
+            /// The label value.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $($name::$variant => $value),* }
+            }
+        }
+    };
+}
+
+closed_label! {
+    /// What became of an accepted event.
+    Outcome {
+        /// Folded into the state of its customer.
+        Applied = "applied",
+        /// Seen before with the same payload.
+        Duplicate = "duplicate",
+        /// Kept in the dead-letter journal.
+        DeadLetter = "dead_letter",
+        /// Left out on purpose (consent, bot, erased).
+        Suppressed = "suppressed",
+        /// Seen before with another payload; counted in addition to `Duplicate`.
+        Conflict = "conflict",
+    }
+}
+
+closed_label! {
+    /// What caused the write of a customer record.
+    Cause {
+        /// An event, link or merge.
+        Event = "event",
+        /// A timer.
+        Timer = "timer",
+    }
+}
+
+closed_label! {
+    /// What a relance policy decided.
+    Decision {
+        /// A flag was raised.
+        Flagged = "flagged",
+        /// The customer belongs to the holdout.
+        HeldOut = "held_out",
+        /// No contact, with a reason.
+        Refused = "refused",
+    }
+}
+
+closed_label! {
+    /// Class of an HTTP status.
+    StatusClass {
+        /// 100 to 199.
+        Informational = "1xx",
+        /// 200 to 299.
+        Success = "2xx",
+        /// 300 to 399.
+        Redirection = "3xx",
+        /// 400 to 499.
+        ClientError = "4xx",
+        /// 500 and above.
+        ServerError = "5xx",
+    }
+}
+
+impl StatusClass {
+    fn of(status: u16) -> StatusClass {
+        match status {
+            0..=199 => StatusClass::Informational,
+            200..=299 => StatusClass::Success,
+            300..=399 => StatusClass::Redirection,
+            400..=499 => StatusClass::ClientError,
+            _ => StatusClass::ServerError,
+        }
+    }
+}
+
+/// All handles of one server. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Collector: events, refusals, the books.
+    pub events: EventMetrics,
+    /// HTTP servers.
+    pub http: HttpMetrics,
+    /// The log.
+    pub log: LogMetrics,
+    /// The worker and its timers.
+    pub pipeline: PipelineMetrics,
+    /// The store.
+    pub store: StoreMetrics,
+    /// Relance policies.
+    pub relance: RelanceMetrics,
+    /// Measures durations for the histograms.
+    pub stopwatch: Stopwatch,
+    ready: Gauge,
+}
+
+impl Metrics {
+    /// Handles that count nothing and a stopwatch that stands still: for tests, replays and simulations.
+    #[must_use]
+    pub fn disabled() -> Metrics {
+        Metrics::register(&Registry::disabled(), Stopwatch::stopped())
+    }
+
+    pub(crate) fn register(registry: &Arc<Registry>, stopwatch: Stopwatch) -> Metrics {
+        Metrics {
+            events: EventMetrics::register(registry),
+            http: HttpMetrics::register(registry),
+            log: LogMetrics::register(registry),
+            pipeline: PipelineMetrics::register(registry),
+            store: StoreMetrics::register(registry),
+            relance: RelanceMetrics::register(registry),
+            stopwatch,
+            ready: registry.gauge(&catalogue::READY, &[]),
+        }
+    }
+
+    /// Publishes the verdict of `/readyz`.
+    pub fn ready(&self, ready: bool) {
+        self.ready.set(if ready { 1.0 } else { 0.0 });
+    }
+}
+
+/// Handles of the collector and of the books (BOOKS-1).
+#[derive(Clone, Debug)]
+pub struct EventMetrics {
+    accepted: Family<Counter>,
+    outcomes: Family<ByValue<Counter>>,
+    rejected: Family<Counter>,
+    ack_latency: Histogram,
+    dead_letters: Family<Counter>,
+}
+
+impl EventMetrics {
+    fn register(registry: &Arc<Registry>) -> EventMetrics {
+        EventMetrics {
+            accepted: counters(registry, &catalogue::EVENTS_ACCEPTED, "workspace"),
+            outcomes: {
+                let (registry, metric) = (Arc::clone(registry), &catalogue::EVENT_OUTCOMES);
+                Family::new(metric.bound("workspace"), move |workspace| {
+                    ByValue::new(Outcome::ALL.iter().map(|outcome| {
+                        let labels = [("workspace", workspace), ("outcome", outcome.as_str())];
+                        registry.counter(metric, &labels)
+                    }))
+                })
+            },
+            rejected: counters(registry, &catalogue::INGEST_REJECTED, "code"),
+            ack_latency: registry.histogram(&catalogue::INGEST_ACK_LATENCY, &[]),
+            dead_letters: counters(registry, &catalogue::DEAD_LETTERS, "reason"),
+        }
+    }
+
+    /// `count` events of `workspace` were acknowledged.
+    pub fn accepted(&self, workspace: &str, count: u64) {
+        self.accepted.get(workspace).increment(count);
+    }
+
+    /// `count` accepted events of `workspace` ended as `outcome`.
+    pub fn outcome(&self, workspace: &str, outcome: Outcome, count: u64) {
+        if let Some(counter) = self.outcomes.get(workspace).at(outcome as usize) {
+            counter.increment(count);
+        }
+    }
+
+    /// `count` requests or events were refused with problem code `code`.
+    pub fn rejected(&self, code: &'static str, count: u64) {
+        self.rejected.get(code).increment(count);
+    }
+
+    /// A request with events was acknowledged after `latency`.
+    pub fn acknowledged(&self, latency: Duration) {
+        self.ack_latency.record(latency);
+    }
+
+    /// `count` events were kept in the dead-letter journal for `reason`.
+    pub fn dead_letters(&self, reason: &'static str, count: u64) {
+        self.dead_letters.get(reason).increment(count);
+    }
+}
+
+/// Handles of the HTTP servers.
+#[derive(Clone, Debug)]
+pub struct HttpMetrics {
+    durations: Family<ByValue<Histogram>>,
+    connections: Gauge,
+}
+
+impl HttpMetrics {
+    fn register(registry: &Arc<Registry>) -> HttpMetrics {
+        let (families, metric) = (Arc::clone(registry), &catalogue::HTTP_REQUEST_DURATION);
+        HttpMetrics {
+            durations: Family::new(metric.bound("endpoint"), move |endpoint| {
+                ByValue::new(
+                    StatusClass::ALL
+                        .iter()
+                        .map(|class| families.histogram(metric, &[("endpoint", endpoint), ("status", class.as_str())])),
+                )
+            }),
+            connections: registry.gauge(&catalogue::HTTP_CONNECTIONS, &[]),
+        }
+    }
+
+    /// A request on the route template `endpoint` (never the path itself) was answered with `status`.
+    pub fn request(&self, endpoint: &str, status: u16, duration: Duration) {
+        if let Some(histogram) = self.durations.get(endpoint).at(StatusClass::of(status) as usize) {
+            histogram.record(duration);
+        }
+    }
+
+    /// A connection was opened.
+    pub fn connected(&self) {
+        self.connections.increment(1.0);
+    }
+
+    /// A connection was closed.
+    pub fn disconnected(&self) {
+        self.connections.decrement(1.0);
+    }
+}
+
+/// Handles of the log.
+#[derive(Clone, Debug)]
+pub struct LogMetrics {
+    append_latency: Histogram,
+    append_errors: Counter,
+    fsync_duration: Histogram,
+    size: Gauge,
+    end_offset: Family<Gauge>,
+}
+
+impl LogMetrics {
+    fn register(registry: &Arc<Registry>) -> LogMetrics {
+        LogMetrics {
+            append_latency: registry.histogram(&catalogue::LOG_APPEND_LATENCY, &[]),
+            append_errors: registry.counter(&catalogue::LOG_APPEND_ERRORS, &[]),
+            fsync_duration: registry.histogram(&catalogue::LOG_FSYNC_DURATION, &[]),
+            size: registry.gauge(&catalogue::LOG_SIZE, &[]),
+            end_offset: gauges(registry, &catalogue::LOG_END_OFFSET, "partition"),
+        }
+    }
+
+    /// An append became durable after `latency`.
+    pub fn appended(&self, latency: Duration) {
+        self.append_latency.record(latency);
+    }
+
+    /// An append failed.
+    pub fn append_failed(&self) {
+        self.append_errors.increment(1);
+    }
+
+    /// One group commit was synced in `duration`.
+    pub fn fsync(&self, duration: Duration) {
+        self.fsync_duration.record(duration);
+    }
+
+    /// The segment files hold `bytes`.
+    pub fn size(&self, bytes: u64) {
+        self.size.set(float(bytes));
+    }
+
+    /// The next record of `partition` will get `offset`.
+    pub fn end_offset(&self, partition: u16, offset: u64) {
+        self.end_offset.get(&partition.to_string()).set(float(offset));
+    }
+}
+
+/// Handles of the worker.
+#[derive(Clone, Debug)]
+pub struct PipelineMetrics {
+    applied_offset: Family<Gauge>,
+    lag: Family<Gauge>,
+    watermark_age: Gauge,
+    step_duration: Histogram,
+    batch_records: Histogram,
+    event_to_score: Histogram,
+    customers_touched: ByValue<Counter>,
+    scores_written: Counter,
+    timers_fired: Counter,
+    timers_lateness: Histogram,
+    ticks_appended: Counter,
+}
+
+impl PipelineMetrics {
+    fn register(registry: &Arc<Registry>) -> PipelineMetrics {
+        PipelineMetrics {
+            applied_offset: gauges(registry, &catalogue::PIPELINE_APPLIED_OFFSET, "partition"),
+            lag: gauges(registry, &catalogue::PIPELINE_LAG, "partition"),
+            watermark_age: registry.gauge(&catalogue::PIPELINE_WATERMARK_AGE, &[]),
+            step_duration: registry.histogram(&catalogue::PIPELINE_STEP_DURATION, &[]),
+            batch_records: registry.histogram(&catalogue::PIPELINE_BATCH_RECORDS, &[]),
+            event_to_score: registry.histogram(&catalogue::PIPELINE_EVENT_TO_SCORE, &[]),
+            customers_touched: ByValue::new(
+                Cause::ALL
+                    .iter()
+                    .map(|cause| registry.counter(&catalogue::CUSTOMERS_TOUCHED, &[("cause", cause.as_str())])),
+            ),
+            scores_written: registry.counter(&catalogue::SCORES_WRITTEN, &[]),
+            timers_fired: registry.counter(&catalogue::TIMERS_FIRED, &[]),
+            timers_lateness: registry.histogram(&catalogue::TIMERS_LATENESS, &[]),
+            ticks_appended: registry.counter(&catalogue::TICKS_APPENDED, &[]),
+        }
+    }
+
+    /// The stored state of `partition` holds everything below `applied`; the log ends at `end`.
+    pub fn progress(&self, partition: u16, applied: u64, end: u64) {
+        let partition = partition.to_string();
+        self.applied_offset.get(&partition).set(float(applied));
+        self.lag.get(&partition).set(float(end.saturating_sub(applied)));
+    }
+
+    /// The oldest record that is not yet part of the stored state has this age; zero when there is none.
+    pub fn watermark_age(&self, age: Duration) {
+        self.watermark_age.set(age.as_secs_f64());
+    }
+
+    /// One step over `records` records took `duration`.
+    pub fn step(&self, records: usize, duration: Duration) {
+        self.batch_records.record(float(records as u64));
+        self.step_duration.record(duration);
+    }
+
+    /// The score that knows an event was stored this long after its receipt.
+    pub fn event_to_score(&self, latency: Duration) {
+        self.event_to_score.record(latency);
+    }
+
+    /// `count` customer records were written because of `cause`.
+    pub fn customers_touched(&self, cause: Cause, count: u64) {
+        if let Some(counter) = self.customers_touched.at(cause as usize) {
+            counter.increment(count);
+        }
+    }
+
+    /// `count` scores were written.
+    pub fn scores_written(&self, count: u64) {
+        self.scores_written.increment(count);
+    }
+
+    /// A timer fired this long after the moment for which it was set.
+    pub fn timer_fired(&self, lateness: Duration) {
+        self.timers_fired.increment(1);
+        self.timers_lateness.record(lateness);
+    }
+
+    /// `count` ticks were appended.
+    pub fn ticks_appended(&self, count: u64) {
+        self.ticks_appended.increment(count);
+    }
+}
+
+/// Handles of the store.
+#[derive(Clone, Debug)]
+pub struct StoreMetrics {
+    commit_duration: Histogram,
+    commit_errors: Counter,
+}
+
+impl StoreMetrics {
+    fn register(registry: &Arc<Registry>) -> StoreMetrics {
+        StoreMetrics {
+            commit_duration: registry.histogram(&catalogue::STORE_COMMIT_DURATION, &[]),
+            commit_errors: registry.counter(&catalogue::STORE_COMMIT_ERRORS, &[]),
+        }
+    }
+
+    /// One atomic commit took `duration`.
+    pub fn committed(&self, duration: Duration) {
+        self.commit_duration.record(duration);
+    }
+
+    /// A commit failed.
+    pub fn commit_failed(&self) {
+        self.commit_errors.increment(1);
+    }
+}
+
+/// Handles of the relance policies.
+#[derive(Clone, Debug)]
+pub struct RelanceMetrics {
+    flags: Family<ByValue<Counter>>,
+}
+
+impl RelanceMetrics {
+    fn register(registry: &Arc<Registry>) -> RelanceMetrics {
+        let (registry, metric) = (Arc::clone(registry), &catalogue::FLAGS);
+        RelanceMetrics {
+            flags: Family::new(metric.bound("policy"), move |policy| {
+                ByValue::new(
+                    Decision::ALL.iter().map(|decision| {
+                        registry.counter(metric, &[("policy", policy), ("decision", decision.as_str())])
+                    }),
+                )
+            }),
+        }
+    }
+
+    /// `policy` took `decision` on `count` customers.
+    pub fn decided(&self, policy: &str, decision: Decision, count: u64) {
+        if let Some(counter) = self.flags.get(policy).at(decision as usize) {
+            counter.increment(count);
+        }
+    }
+}
+
+/// One handle per value of a closed label, indexed by the enum.
+#[derive(Clone, Debug)]
+struct ByValue<H> {
+    handles: Arc<[H]>,
+}
+
+impl<H> ByValue<H> {
+    fn new(handles: impl Iterator<Item = H>) -> ByValue<H> {
+        ByValue {
+            handles: handles.collect(),
+        }
+    }
+
+    fn at(&self, index: usize) -> Option<&H> {
+        self.handles.get(index)
+    }
+}
+
+fn counters(registry: &Arc<Registry>, metric: &'static Metric, label: &'static str) -> Family<Counter> {
+    let registry = Arc::clone(registry);
+    Family::new(metric.bound(label), move |value| {
+        registry.counter(metric, &[(label, value)])
+    })
+}
+
+fn gauges(registry: &Arc<Registry>, metric: &'static Metric, label: &'static str) -> Family<Gauge> {
+    let registry = Arc::clone(registry);
+    Family::new(metric.bound(label), move |value| {
+        registry.gauge(metric, &[(label, value)])
+    })
+}
+
+/// Exact up to 2^53, which no offset and no disk reaches.
+#[expect(clippy::cast_precision_loss, reason = "offsets and sizes stay below 2^53")]
+fn float(value: u64) -> f64 {
+    value as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::catalogue::{METRICS, Values};
+    use crate::exporter::{BuildInfo, Exporter};
+
+    /// Calls every method once.
+    fn touch_everything(metrics: &Metrics) {
+        let second = Duration::from_secs(1);
+        metrics.ready(true);
+        metrics.events.accepted("acme", 3);
+        for outcome in Outcome::ALL {
+            metrics.events.outcome("acme", *outcome, 1);
+        }
+        metrics.events.rejected("body_too_large", 1);
+        metrics.events.acknowledged(second);
+        metrics.events.dead_letters("too_old", 1);
+        metrics.http.request("/v1/batch", 200, second);
+        metrics.http.request("/v1/batch", 599, second);
+        metrics.http.connected();
+        metrics.http.connected();
+        metrics.http.disconnected();
+        metrics.log.appended(second);
+        metrics.log.append_failed();
+        metrics.log.fsync(second);
+        metrics.log.size(4096);
+        metrics.log.end_offset(7, 12);
+        metrics.pipeline.progress(7, 10, 12);
+        metrics.pipeline.watermark_age(second);
+        metrics.pipeline.step(100, second);
+        metrics.pipeline.event_to_score(second);
+        for cause in Cause::ALL {
+            metrics.pipeline.customers_touched(*cause, 1);
+        }
+        metrics.pipeline.scores_written(1);
+        metrics.pipeline.timer_fired(second);
+        metrics.pipeline.ticks_appended(1);
+        metrics.store.committed(second);
+        metrics.store.commit_failed();
+        for decision in Decision::ALL {
+            metrics.relance.decided("win-back", *decision, 1);
+        }
+    }
+
+    fn exporter() -> Exporter {
+        Exporter::new(BuildInfo {
+            version: "1.2.3",
+            revision: "abc",
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn the_page_holds_exactly_the_catalogue() {
+        let exporter = exporter();
+        touch_everything(&exporter.metrics(Stopwatch::stopped()));
+        exporter.upkeep();
+        let page = exporter.render();
+        let exported: BTreeSet<&str> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+            .collect();
+        // A system without a limit on virtual memory exports no such metric.
+        let declared: BTreeSet<&str> = METRICS.iter().map(|metric| metric.name).collect();
+        let missing: Vec<&&str> = declared
+            .difference(&exported)
+            .filter(|name| !name.starts_with("process_"))
+            .collect();
+        assert!(missing.is_empty(), "declared but never exported: {missing:?}");
+        let unknown: Vec<&&str> = exported.difference(&declared).collect();
+        assert!(unknown.is_empty(), "exported but not declared: {unknown:?}");
+        for line in [
+            r#"vigie_build_info{version="1.2.3",revision="abc"} 1"#,
+            r#"vigie_events_outcomes_total{workspace="acme",outcome="dead_letter"} 1"#,
+            r#"vigie_http_request_duration_seconds_bucket{endpoint="/v1/batch",status="5xx",le="1"} 1"#,
+            r#"vigie_http_connections 1"#,
+            r#"vigie_pipeline_lag_records{partition="7"} 2"#,
+            r#"vigie_pipeline_batch_records_bucket{le="50"} 0"#,
+            r#"vigie_pipeline_batch_records_bucket{le="100"} 1"#,
+            r#"vigie_flags_total{policy="win-back",decision="held_out"} 1"#,
+        ] {
+            assert!(page.lines().any(|l| l == line), "no line {line} in\n{page}");
+        }
+    }
+
+    #[test]
+    fn counters_without_a_dynamic_label_are_exported_before_they_count() {
+        let exporter = exporter();
+        let _metrics = exporter.metrics(Stopwatch::stopped());
+        let page = exporter.render();
+        for name in [
+            "vigie_store_commit_errors_total",
+            "vigie_log_append_errors_total",
+            "vigie_timers_fired_total",
+        ] {
+            assert!(
+                page.contains(&format!("\n{name} 0\n")),
+                "{name} is missing: alerts on its increase would be blind"
+            );
+        }
+    }
+
+    #[test]
+    fn two_registrations_share_their_series() {
+        let exporter = exporter();
+        exporter.metrics(Stopwatch::stopped()).pipeline.scores_written(2);
+        exporter.metrics(Stopwatch::stopped()).pipeline.scores_written(3);
+        assert!(exporter.render().contains("\nvigie_scores_written_total 5\n"));
+    }
+
+    #[test]
+    fn a_thousand_workspaces_and_then_other() {
+        let exporter = exporter();
+        let metrics = exporter.metrics(Stopwatch::stopped());
+        for i in 0..1500 {
+            metrics.events.accepted(&format!("w{i}"), 1);
+        }
+        let page = exporter.render();
+        assert!(page.contains("vigie_events_accepted_total{workspace=\"other\"} 500\n"));
+        assert!(page.contains("vigie_events_accepted_total{workspace=\"w999\"} 1\n"));
+    }
+
+    #[test]
+    fn hostile_label_values_stay_inside_their_quotes() {
+        let exporter = exporter();
+        exporter
+            .metrics(Stopwatch::stopped())
+            .events
+            .accepted("a\"} 1\nvigie_ready 0", 1);
+        let page = exporter.render();
+        assert!(!page.lines().any(|line| line.starts_with("vigie_ready 0\"")), "{page}");
+        assert!(page.contains(r#"workspace="a\"} 1\nvigie_ready 0""#), "{page}");
+    }
+
+    #[test]
+    fn closed_labels_are_those_of_the_catalogue() {
+        let check = |metric: &Metric, label: &str, values: Vec<&str>| match metric.label(label).map(|l| l.values) {
+            Some(Values::Closed(declared)) => assert_eq!(declared, values, "{} {label}", metric.name),
+            other => panic!("{} {label}: {other:?}", metric.name),
+        };
+        check(
+            &catalogue::EVENT_OUTCOMES,
+            "outcome",
+            Outcome::ALL.iter().map(|v| v.as_str()).collect(),
+        );
+        check(
+            &catalogue::CUSTOMERS_TOUCHED,
+            "cause",
+            Cause::ALL.iter().map(|v| v.as_str()).collect(),
+        );
+        check(
+            &catalogue::FLAGS,
+            "decision",
+            Decision::ALL.iter().map(|v| v.as_str()).collect(),
+        );
+        check(
+            &catalogue::HTTP_REQUEST_DURATION,
+            "status",
+            StatusClass::ALL.iter().map(|v| v.as_str()).collect(),
+        );
+    }
+
+    #[test]
+    fn disabled_handles_count_nothing() {
+        touch_everything(&Metrics::disabled());
+    }
+}

@@ -1,0 +1,293 @@
+//! The table of settings: type, default, range and documentation of each, and the checks that involve several.
+//!
+//! The types of the configuration, `config/default.toml`, `config/reference.toml` and every error message come from
+//! this table. It never reads anything.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use vigie_telemetry::logging::LogFormat;
+
+use super::layers::{Layers, kebab};
+use super::types::{LogFilter, SettingType, Size, literal};
+
+/// One section, as documentation and error messages need it.
+pub(super) struct SectionInfo {
+    ident: &'static str,
+    pub(super) doc: &'static [&'static str],
+    pub(super) settings: &'static [SettingInfo],
+}
+
+impl SectionInfo {
+    pub(super) fn name(&self) -> String {
+        kebab(self.ident)
+    }
+}
+
+/// One setting, as documentation and error messages need it.
+pub(super) struct SettingInfo {
+    ident: &'static str,
+    pub(super) doc: &'static [&'static str],
+    /// As text, in the syntax of variables of the environment.
+    pub(super) default: &'static str,
+    /// Smallest and largest value, as text.
+    pub(super) range: Option<(&'static str, &'static str)>,
+    /// What a value looks like.
+    pub(super) expected: &'static str,
+    /// Turns a text into TOML.
+    pub(super) literal: fn(&str) -> Option<String>,
+}
+
+impl SettingInfo {
+    pub(super) fn name(&self) -> String {
+        kebab(self.ident)
+    }
+}
+
+fn literal_of<T: SettingType>(text: &str) -> Option<String> {
+    T::read(text).ok().map(|value| literal(&value))
+}
+
+macro_rules! range {
+    () => {
+        None
+    };
+    ($min:literal, $max:literal) => {
+        Some(($min, $max))
+    };
+}
+
+macro_rules! settings {
+    ($(
+        $(#[doc = $section_doc:literal])*
+        $section:ident: $Section:ident {
+            $( $(#[doc = $doc:literal])* $key:ident: $type:ty = $default:literal $(in $min:literal, $max:literal)?; )*
+        }
+    )*) => {
+        /// Every setting, by section.
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct Settings {
+            $( $(#[doc = $section_doc])* pub $section: $Section, )*
+        }
+
+        $(
+            $(#[doc = $section_doc])*
+            #[derive(Clone, Debug, PartialEq)]
+            pub struct $Section {
+                $( $(#[doc = $doc])* pub $key: $type, )*
+            }
+        )*
+
+        pub(super) static TABLE: &[SectionInfo] = &[$(
+            SectionInfo {
+                ident: stringify!($section),
+                doc: &[$($section_doc),*],
+                settings: &[$(
+                    SettingInfo {
+                        ident: stringify!($key),
+                        doc: &[$($doc),*],
+                        default: $default,
+                        range: range!($($min, $max)?),
+                        expected: <$type as SettingType>::EXPECTED,
+                        literal: literal_of::<$type>,
+                    },
+                )*],
+            },
+        )*];
+
+        impl Settings {
+            /// Reads every setting before giving up, so that all errors are found.
+            pub(super) fn read(layers: &mut Layers) -> Option<Settings> {
+                $(
+                    $( let $key = layers.value::<$type>(stringify!($section), stringify!($key)); )*
+                    let $section = (|| Some($Section { $($key: $key?),* }))();
+                )*
+                Some(Settings { $($section: $section?),* })
+            }
+        }
+    };
+}
+
+settings! {
+    /// Listeners and the time that connections get.
+    server: Server {
+        /// Address of the collector and the API.
+        listen: SocketAddr = "127.0.0.1:8080";
+        /// Address of /metrics and the administration API; "" puts them on `listen`.
+        admin_listen: Option<SocketAddr> = "";
+        /// Connections open at the same time; further clients wait in the queue of the system.
+        max_connections: usize = "4096" in "1", "1000000";
+        /// Time for the head of a request to arrive.
+        header_timeout: Duration = "5s" in "100ms", "5m";
+        /// Time for the body of a request to arrive.
+        body_timeout: Duration = "15s" in "100ms", "10m";
+        /// Time after which a connection without a request is closed.
+        idle_timeout: Duration = "30s" in "1s", "1h";
+        /// Time for a client to take its answer.
+        write_timeout: Duration = "10s" in "100ms", "10m";
+        /// Time between not being ready and closing the listeners at the end, for load balancers to notice.
+        drain_delay: Duration = "0s" in "0s", "5m";
+        /// Time for open requests to finish at the end.
+        drain_timeout: Duration = "10s" in "0s", "10m";
+    }
+    /// Largest inputs. Whatever is larger is refused before it is kept in memory.
+    limits: Limits {
+        /// Request line.
+        request_line: Size = "8 KiB" in "256 B", "64 KiB";
+        /// All header fields together.
+        headers: Size = "16 KiB" in "1 KiB", "256 KiB";
+        /// Number of header fields.
+        header_fields: usize = "64" in "8", "1000";
+        /// Body as sent.
+        body: Size = "1 MiB" in "1 KiB", "64 MiB";
+        /// Body after decompression.
+        inflated: Size = "4 MiB" in "1 KiB", "256 MiB";
+        /// Times that a body may grow by decompression.
+        inflate_ratio: usize = "100" in "1", "1000";
+        /// One event.
+        event: Size = "32 KiB" in "1 KiB", "1 MiB";
+        /// Events in one batch of our own API.
+        batch_events: usize = "1000" in "1", "10000";
+        /// Body of a batch on the routes for Segment clients, which count on 500 KB.
+        segment_body: Size = "512 KiB" in "1 KiB", "64 MiB";
+        /// Events in one batch on the routes for Segment clients.
+        segment_batch_events: usize = "2500" in "1", "10000";
+        /// Depth of nested objects and arrays.
+        json_depth: usize = "32" in "4", "128";
+        /// Keys of one object.
+        json_keys: usize = "256" in "16", "10000";
+        /// Bytes of a key.
+        key_length: usize = "128" in "16", "4096";
+        /// One string.
+        string_length: Size = "8 KiB" in "256 B", "1 MiB";
+        /// Bytes of an identifier.
+        id_length: usize = "200" in "16", "200";
+        /// Age beyond which an event becomes a dead letter.
+        event_age: Duration = "400d" in "1d", "3650d";
+        /// How far in the future an event may lie before its time is replaced by the time of receipt.
+        future_tolerance: Duration = "5m" in "0s", "1d";
+    }
+    /// The log of everything that was accepted.
+    log: Log {
+        /// Number of partitions. Fixed at the first start; another value later is refused.
+        partitions: u16 = "64" in "1", "4096";
+        /// Bytes after which a new segment file is begun.
+        segment_size: Size = "64 MiB" in "1 MiB", "4 GiB";
+        /// Bytes waiting to be written; beyond it the collector answers 503.
+        queue_bytes: Size = "32 MiB" in "1 MiB", "4 GiB";
+        /// Bytes written and synced in one go.
+        group_commit_max: Size = "1 MiB" in "64 KiB", "64 MiB";
+        /// Age after which applied segments are deleted; "0s" keeps everything.
+        retention: Duration = "0s" in "0s", "36500d";
+    }
+    /// The store of customer states and scores.
+    store: Store {
+        /// Memory for cached blocks.
+        cache_size: Size = "64 MiB" in "1 MiB", "64 GiB";
+    }
+    /// The worker.
+    pipeline: Pipeline {
+        /// Records in one step.
+        batch_records: usize = "5000" in "1", "100000";
+        /// Bytes in one step.
+        batch_bytes: Size = "4 MiB" in "64 KiB", "256 MiB";
+        /// Time for which the id of an event is remembered; a repetition within it is a duplicate.
+        dedup_window: Duration = "7d" in "1h", "30d";
+        /// Ids remembered per customer, the newest first.
+        dedup_ids: usize = "2048" in "16", "65536";
+    }
+    /// Where files are kept.
+    data: Data {
+        /// Directory of the log, the store and the generated keys. A relative path is relative to the working directory.
+        dir: PathBuf = "data";
+    }
+    /// Models.
+    scoring: Scoring {
+        /// File of the model; "" takes the one compiled in.
+        model: Option<PathBuf> = "";
+    }
+    /// Relance policies.
+    relance: Relance {
+        /// File of the policies; "" takes the ones compiled in (`config/policies.toml`).
+        policies: Option<PathBuf> = "";
+    }
+    /// The log of the process, on standard error.
+    log_output: LogOutput {
+        /// Lines for people, or JSON for machines.
+        format: LogFormat = "text";
+        /// What is logged.
+        level: LogFilter = "info";
+    }
+}
+
+/// Checks that involve several settings.
+pub(super) fn check_together(settings: &Settings, layers: &mut Layers) {
+    let Settings {
+        server,
+        limits,
+        log,
+        pipeline,
+        ..
+    } = settings;
+    let mut check = |ok: bool, section: &str, key: &str, message: &str| {
+        if !ok {
+            let origin = layers.origin_of(section, key);
+            layers.error(origin, format!("{section}.{key}"), message);
+        }
+    };
+    check(
+        server.admin_listen != Some(server.listen),
+        "server",
+        "admin-listen",
+        "the same address as server.listen",
+    );
+    check(
+        limits.inflated >= limits.body,
+        "limits",
+        "inflated",
+        "smaller than limits.body",
+    );
+    check(
+        limits.inflated >= limits.segment_body,
+        "limits",
+        "inflated",
+        "smaller than limits.segment-body",
+    );
+    check(
+        limits.event <= limits.inflated,
+        "limits",
+        "event",
+        "larger than limits.inflated",
+    );
+    check(
+        limits.string_length <= limits.event,
+        "limits",
+        "string-length",
+        "larger than limits.event",
+    );
+    check(
+        limits.inflated <= log.queue_bytes,
+        "log",
+        "queue-bytes",
+        "smaller than limits.inflated: a batch would never fit",
+    );
+    check(
+        log.group_commit_max <= log.segment_size,
+        "log",
+        "group-commit-max",
+        "larger than log.segment-size",
+    );
+    check(
+        limits.event <= log.group_commit_max,
+        "log",
+        "group-commit-max",
+        "smaller than limits.event",
+    );
+    check(
+        limits.event <= pipeline.batch_bytes,
+        "pipeline",
+        "batch-bytes",
+        "smaller than limits.event",
+    );
+}

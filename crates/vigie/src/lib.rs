@@ -1,0 +1,6 @@
+//! The binary's own library: what `main` wires together and tests can reach.
+//!
+//! It is the only place with clocks, randomness and the environment of the process, and it never holds a business rule:
+//! what an event means, how a score is computed and whom to contact is decided in the crates below.
+
+pub mod config;

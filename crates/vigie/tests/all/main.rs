@@ -1,0 +1,13 @@
+//! The one integration-test binary: everything that looks at the program, or at the repository, from outside. It never
+//! repeats what the tests of a single crate prove.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking, in the functions that it calls too"
+)]
+
+mod edges;
+mod repository;
+mod tidy;
