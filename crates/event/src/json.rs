@@ -226,7 +226,8 @@ pub fn check_age(at: Option<Timestamp>, receipt: &Receipt, field: &'static str) 
     }
 }
 
-/// Money from an amount given as JSON number or decimal text.
+/// Money from an amount given as JSON number or decimal text. Purchases and refunds are both positive, so a negative
+/// amount is refused.
 pub fn money_field(amount: &RawValue, currency: &str) -> Result<Money, Invalid> {
     let invalid = |_| Invalid::new(RejectCode::Value, "money");
     let currency = Currency::parse(currency).map_err(invalid)?;
@@ -236,7 +237,8 @@ pub fn money_field(amount: &RawValue, currency: &str) -> Result<Money, Invalid> 
     } else {
         Cow::Borrowed(text)
     };
-    Money::parse(&text, currency).map_err(invalid)
+    let money = Money::parse(&text, currency).map_err(invalid)?;
+    if money.minor < 0 { Err(Invalid::new(RejectCode::Value, "money")) } else { Ok(money) }
 }
 
 /// The id of an event whose client gave none: a hash of workspace, content and the time of receipt. It cannot

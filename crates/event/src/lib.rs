@@ -29,8 +29,8 @@ mod verdict;
 
 pub use channel::Channel;
 pub use consent::{ConsentContext, ConsentState, Purpose};
-pub use event::{Client, Event, PersonIds, Source};
-pub use ids::{CustomerKey, EventId, FlagId, IdError, PersonId, PolicyId, Workspace};
+pub use event::{Client, Event, PersonIds, Source, fingerprint};
+pub use ids::{CustomerKey, EventId, FlagId, IdError, MAX_ID_BYTES, PersonId, PolicyId, Workspace};
 pub use money::{Currency, Money, MoneyError};
 pub use position::{Offset, Origin, Partition, Position, partition_for};
 pub use recent::{RecentIds, Seen};

@@ -73,8 +73,12 @@ labelled! {
         UnknownType = "unknown_type", "the protocol does not define this type of message";
         /// The event made the fold fail three times.
         Poison = "poison", "processing the event failed repeatedly; it was set aside so that others go on";
+        /// The customer already holds as many linked identities as allowed.
+        TooManyIdentities = "merge_cap", "the customer has too many linked identities; check for an id that many people share";
         /// The record's bytes could not be decoded.
         Undecodable = "undecodable", "the record in the log cannot be decoded";
+        /// Bytes that are not text.
+        Utf8 = "utf8", "the body is not valid UTF-8";
     }
 }
 

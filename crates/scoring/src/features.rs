@@ -1,0 +1,286 @@
+//! What the models need to know about a customer, walked out of the record once, and the scores as functions of time.
+//!
+//! A [`Scorer`] answers "what is the score at `now`" in a few dozen nanoseconds without touching the calendar again; a
+//! crossing search asks it many times. Every score is monotone: for a state that does not change, it never falls as `now`
+//! advances. Purchases count whole UTC days, engagement counts milliseconds.
+
+use crate::btyd::{Btyd, Curve, Logit, NoPurchase, Recency, sigmoid};
+use crate::model::Model;
+use crate::state::{CustomerState, Part, Refreshed};
+use vigie_event::{DAY_MS, Day, Timestamp};
+
+const DAYS_PER_WEEK: f64 = 7.0;
+pub(crate) const WEEK_MS: f64 = 7.0 * DAY_MS as f64;
+
+/// Which score.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ScoreKind {
+    /// Disengagement as of now: 1 − P(still a customer), from purchases and activity.
+    Attrition,
+    /// Probability of no purchase within so many days from now.
+    Churn(u16),
+}
+
+/// Why there is no score.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NotScored {
+    /// No act of the customer is on record.
+    NoActivity,
+    /// The customer has never bought.
+    NeverPurchased,
+}
+
+impl NotScored {
+    /// The stable name.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::NoActivity => "no_activity",
+            Self::NeverPurchased => "never_purchased",
+        }
+    }
+}
+
+/// Purchase days within their window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PurchaseFeatures {
+    /// First purchase day.
+    pub first: Day,
+    /// Last purchase day.
+    pub last: Day,
+    /// Repeat purchase days: distinct days − 1.
+    pub x: u32,
+}
+
+impl PurchaseFeatures {
+    /// x, t_x and T in weeks: whole UTC days / 7.
+    #[must_use]
+    pub fn recency(&self, now: Timestamp) -> Recency {
+        let weeks = |day: Day| f64::from(day.days_since(self.first).max(0)) / DAYS_PER_WEEK;
+        Recency {
+            x: self.x,
+            t_x: weeks(self.last),
+            age: weeks(now.day().max(self.last)),
+        }
+    }
+}
+
+/// Active days within the calendar's window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngagementFeatures {
+    /// First action in the window (to the second).
+    pub first: Timestamp,
+    /// Last action (to the millisecond).
+    pub last: Timestamp,
+    /// Distinct active days − 1.
+    pub x: u32,
+}
+
+impl EngagementFeatures {
+    /// x, t_x and T in weeks, in continuous time.
+    #[must_use]
+    pub fn recency(&self, now: Timestamp) -> Recency {
+        let weeks = |to: Timestamp| to.ms_since(self.first).max(0) as f64 / WEEK_MS;
+        Recency {
+            x: self.x,
+            t_x: weeks(self.last),
+            age: weeks(now.max(self.last)),
+        }
+    }
+}
+
+/// The sufficient statistics of every score.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Features {
+    /// `None` when the customer has never bought.
+    pub purchases: Option<PurchaseFeatures>,
+    /// `None` when the customer has never acted.
+    pub engagement: Option<EngagementFeatures>,
+}
+
+impl Features {
+    /// Reads a customer's record.
+    #[must_use]
+    pub fn of(state: &CustomerState) -> Self {
+        Self::of_part(&state.combined())
+    }
+
+    /// Reads a part (or the sum of several).
+    #[must_use]
+    pub fn of_part(part: &Part) -> Self {
+        let repeats = |days: usize| u32::try_from(days.saturating_sub(1)).unwrap_or(u32::MAX);
+        let purchases = part.purchases().span().map(|(first, last, days)| PurchaseFeatures {
+            first,
+            last,
+            x: repeats(days),
+        });
+        let calendar = part.calendar();
+        let engagement = calendar
+            .first_action()
+            .zip(part.last_activity())
+            .map(|(first, last)| EngagementFeatures {
+                first,
+                last,
+                x: repeats(calendar.active_days()),
+            });
+        Self { purchases, engagement }
+    }
+}
+
+/// Attrition in log-odds as the terms that it is the sum of, in this order. Positive terms speak for attrition.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AttritionTerms {
+    /// From purchases: what their history says, what the silence since says. `None` without a purchase.
+    pub purchases: Option<Logit>,
+    /// From activity: the same two. `None` without activity.
+    pub engagement: Option<Logit>,
+    /// The pool's offset.
+    pub offset: f64,
+}
+
+impl AttritionTerms {
+    /// Log-odds of attrition.
+    #[must_use]
+    pub fn logit(&self) -> f64 {
+        let part = |logit: Option<Logit>| logit.map_or(0.0, Logit::total);
+        part(self.purchases) + part(self.engagement) + self.offset
+    }
+}
+
+/// One customer's scores under one model, as functions of time.
+#[derive(Debug, Clone, Copy)]
+pub struct Scorer<'a> {
+    model: &'a Model,
+    features: Features,
+    purchases: Option<(PurchaseFeatures, Curve)>,
+    engagement: Option<(EngagementFeatures, Curve)>,
+    /// −weight / sum of weights of the parts that have data.
+    purchase_share: f64,
+    engagement_share: f64,
+}
+
+impl<'a> Scorer<'a> {
+    /// Reads a customer's record once.
+    #[must_use]
+    pub fn of(state: &CustomerState, model: &'a Model) -> Self {
+        Self::new(Features::of(state), model)
+    }
+
+    /// From statistics that are at hand.
+    #[must_use]
+    pub fn new(features: Features, model: &'a Model) -> Self {
+        let purchases = features.purchases.map(|p| {
+            let at_last = p.recency(p.last.start());
+            (p, model.mbg.curve(at_last.x, at_last.t_x))
+        });
+        let engagement = features.engagement.map(|e| {
+            let at_last = e.recency(e.last);
+            (e, model.engagement.curve(at_last.x, at_last.t_x))
+        });
+        let purchase_weight = purchases.map_or(0.0, |_| model.pool.purchase_weight);
+        let engagement_weight = engagement.map_or(0.0, |_| model.pool.engagement_weight);
+        let sum = purchase_weight + engagement_weight;
+        // Without any weight there is no attrition; the shares are then never used.
+        let share = |weight: f64| if sum > 0.0 { -weight / sum } else { 0.0 };
+        Self {
+            model,
+            features,
+            purchases,
+            engagement,
+            purchase_share: share(purchase_weight),
+            engagement_share: share(engagement_weight),
+        }
+    }
+
+    /// The statistics.
+    #[must_use]
+    pub fn features(&self) -> &Features {
+        &self.features
+    }
+
+    /// The model.
+    #[must_use]
+    pub fn model(&self) -> &'a Model {
+        self.model
+    }
+
+    /// Attrition's terms at `now`.
+    pub fn attrition_terms(&self, now: Timestamp) -> Result<AttritionTerms, NotScored> {
+        let scaled = |logit: Logit, share: f64| Logit {
+            history: logit.history * share,
+            silence: logit.silence * share,
+        };
+        let purchases = self
+            .weighted_purchases()
+            .map(|(p, curve)| scaled(curve.at(p.recency(now).silence()), self.purchase_share));
+        let engagement = self
+            .weighted_engagement()
+            .map(|(e, curve)| scaled(curve.at(e.recency(now).silence()), self.engagement_share));
+        if purchases.is_none() && engagement.is_none() {
+            return Err(NotScored::NoActivity);
+        }
+        Ok(AttritionTerms {
+            purchases,
+            engagement,
+            offset: self.model.pool.offset,
+        })
+    }
+
+    /// Churn within `days` from `now`, as its two terms.
+    pub fn churn_terms(&self, days: u16, now: Timestamp) -> Result<NoPurchase, NotScored> {
+        let (purchases, _) = self.purchases.ok_or(NotScored::NeverPurchased)?;
+        Ok(self
+            .model
+            .mbg
+            .no_purchase(purchases.recency(now), f64::from(days) / DAYS_PER_WEEK))
+    }
+
+    /// The score at `now`, in [0, 1]; monotone in `now`.
+    pub fn score(&self, kind: ScoreKind, now: Timestamp) -> Result<f64, NotScored> {
+        match kind {
+            ScoreKind::Attrition => self.attrition_terms(now).map(|terms| sigmoid(terms.logit())),
+            ScoreKind::Churn(days) => self.churn_terms(days, now).map(NoPurchase::total),
+        }
+    }
+
+    /// The scores that are watched for drift, as the record keeps them.
+    #[must_use]
+    pub fn refreshed(&self, now: Timestamp) -> Refreshed {
+        let ppm = |score: Result<f64, NotScored>| score.ok().map(|p| (p * 1e6).round() as u32);
+        Refreshed {
+            at: now,
+            attrition_ppm: ppm(self.score(ScoreKind::Attrition, now)),
+            churn_ppm: ppm(self.score(ScoreKind::Churn(self.model.default_horizon_days), now)),
+            model: self.model.fingerprint,
+        }
+    }
+
+    /// P(alive) on purchase days under a model of the family; `None` without a purchase.
+    pub(crate) fn p_alive(&self, btyd: &Btyd, now: Timestamp) -> Option<f64> {
+        self.features.purchases.map(|p| btyd.p_alive(p.recency(now)))
+    }
+
+    /// The closed form behind the bracket of a crossing: the first instant (to rounding) at which engagement's silence
+    /// brings attrition's log-odds to `logit`, with purchases taken as they stand at `now`.
+    pub(crate) fn engagement_crossing(&self, logit: f64, now: Timestamp) -> Option<Timestamp> {
+        let (engagement, curve) = self.weighted_engagement()?;
+        let rest = self.attrition_terms(now).ok().map(|terms| {
+            AttritionTerms {
+                engagement: None,
+                ..terms
+            }
+            .logit()
+        })?;
+        let weeks = curve.silence_to((logit - rest) / self.engagement_share);
+        let ms = weeks * WEEK_MS;
+        (ms < 1e17).then(|| engagement.last.plus_ms(ms as i64))
+    }
+
+    fn weighted_purchases(&self) -> Option<(PurchaseFeatures, Curve)> {
+        self.purchases.filter(|_| self.purchase_share != 0.0)
+    }
+
+    fn weighted_engagement(&self) -> Option<(EngagementFeatures, Curve)> {
+        self.engagement.filter(|_| self.engagement_share != 0.0)
+    }
+}

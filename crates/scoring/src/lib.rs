@@ -1,0 +1,25 @@
+//! Customer state and scores.
+//!
+//! Owns the integer record of a customer ([`CustomerState`]), the probability models on it ([`Btyd`], [`Model`]), what
+//! they say at an instant ([`assess`]) and when a silent customer will cross a threshold ([`first_crossing`]).
+//!
+//! Everything is a pure function of (state, model, now): no I/O, no clock, no randomness, no logging. It knows nothing of
+//! topics, HTTP or policies. Floats exist only at read time, never in the record, and come from `libm`, so that every
+//! platform computes the same bits.
+
+mod assess;
+pub mod btyd;
+mod crossing;
+mod features;
+mod model;
+mod reasons;
+pub mod state;
+
+pub use assess::{
+    Assessment, Attrition, Churn, Contribution, Evidence, Factor, PAlive, Reason, ReasonCode, Stage, assess, score_at,
+};
+pub use btyd::Btyd;
+pub use crossing::{first_crossing, next_refresh};
+pub use features::{AttritionTerms, EngagementFeatures, Features, NotScored, PurchaseFeatures, ScoreKind, Scorer};
+pub use model::{Model, ModelError, Pool, Stages};
+pub use state::{CodecError, CustomerState, Observation, Part};

@@ -1,0 +1,328 @@
+//! The model file: population parameters of every score, validated.
+//!
+//! A model is an immutable snapshot with a name and a fingerprint of its text, which every score carries. This file never
+//! fits parameters and never touches a customer.
+//!
+//! Bounds are checked so that nothing downstream can overflow, divide by zero or lose monotonicity to rounding: a score
+//! must not fall under silence, and must change by more than its rounding error per millisecond near a crossing.
+
+use crate::btyd::{Btyd, Family};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+/// The model that is compiled in.
+const SHIPPED: &str = include_str!("../../../config/models/btyd-cdnow.toml");
+
+/// Range of every BTYD parameter.
+const PARAMETERS: std::ops::RangeInclusive<f64> = 1e-3..=1e4;
+/// Longest churn horizon in days.
+const MAX_HORIZON_DAYS: u16 = 3650;
+/// Most churn horizons.
+const MAX_HORIZONS: usize = 8;
+
+/// How the two parts of attrition are weighed: a logarithmic opinion pool.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Pool {
+    /// Weight of P(alive) on purchase days, ≥ 0.
+    pub purchase_weight: f64,
+    /// Weight of P(alive) on active days, ≥ 0.
+    pub engagement_weight: f64,
+    /// Added to the log-odds of attrition (calibration).
+    pub offset: f64,
+}
+
+/// Where the life cycle's stages begin.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Stages {
+    /// Days after the first purchase during which a customer is new.
+    pub new_days: u16,
+    /// Attrition from which a customer is slowing down.
+    pub slowing: f64,
+    /// Attrition from which a customer is at risk.
+    pub at_risk: f64,
+    /// Attrition from which a customer has lapsed.
+    pub lapsed: f64,
+}
+
+/// A validated model. Time in weeks unless a name says otherwise.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Model {
+    /// The name in the file.
+    pub name: String,
+    /// `name@` and the first 12 hexadecimal digits of the SHA-256 of the file's text: what a score carries.
+    pub version: String,
+    /// The first 8 bytes of the same hash: what the customer record carries.
+    pub fingerprint: u64,
+    /// BG/NBD on purchase days; shown, not used in attrition or churn.
+    pub bg: Btyd,
+    /// MBG/NBD on purchase days.
+    pub mbg: Btyd,
+    /// MBG/NBD on active days.
+    pub engagement: Btyd,
+    /// How attrition pools the two.
+    pub pool: Pool,
+    /// Horizons in days that an assessment shows churn for, ascending, not empty.
+    pub churn_horizons_days: Vec<u16>,
+    /// One of them: the horizon that is watched for drift.
+    pub default_horizon_days: u16,
+    /// A published score is refreshed when silence has moved it by this much.
+    pub refresh_drift: f64,
+    /// Where stages begin.
+    pub stages: Stages,
+}
+
+/// Why a text is not a model. The operator's to correct.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ModelError {
+    /// Not the documented TOML; the text says where.
+    #[error("model file cannot be read: {0}")]
+    Syntax(String),
+    /// Values out of range, all of them.
+    #[error("model file is not valid: {}", .0.join("; "))]
+    Values(Vec<String>),
+}
+
+impl ModelError {
+    /// The stable name of the kind of error.
+    #[must_use]
+    pub const fn tag(&self) -> &'static str {
+        match self {
+            Self::Syntax(_) => "model_syntax",
+            Self::Values(_) => "model_values",
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct File {
+    name: String,
+    bg_nbd: Parameters,
+    mbg_nbd: Parameters,
+    engagement: Parameters,
+    pool: Pool,
+    churn: Churn,
+    refresh: Refresh,
+    stages: Stages,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Parameters {
+    r: f64,
+    alpha: f64,
+    a: f64,
+    b: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Churn {
+    horizons_days: Vec<u16>,
+    default_horizon_days: u16,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Refresh {
+    drift: f64,
+}
+
+impl Model {
+    /// The model that is compiled in (`config/models/btyd-cdnow.toml`). A test keeps it valid.
+    pub fn shipped() -> Result<Self, ModelError> {
+        Self::parse(SHIPPED)
+    }
+
+    /// The text of [`Model::shipped`].
+    #[must_use]
+    pub fn shipped_text() -> &'static str {
+        SHIPPED
+    }
+
+    /// Reads and validates a model file; reports everything that is wrong at once.
+    pub fn parse(text: &str) -> Result<Self, ModelError> {
+        let file: File =
+            toml::from_str(text).map_err(|error| ModelError::Syntax(error.to_string().trim_end().to_owned()))?;
+        let problems = file.problems();
+        if !problems.is_empty() {
+            return Err(ModelError::Values(problems));
+        }
+        let digest = Sha256::digest(text.as_bytes());
+        let fingerprint = digest
+            .iter()
+            .take(8)
+            .fold(0u64, |all, byte| all << 8 | u64::from(*byte));
+        Ok(Self {
+            version: format!("{}@{:012x}", file.name, fingerprint >> 16),
+            fingerprint,
+            bg: file.bg_nbd.family(Family::Bg),
+            mbg: file.mbg_nbd.family(Family::Mbg),
+            engagement: file.engagement.family(Family::Mbg),
+            pool: file.pool,
+            churn_horizons_days: file.churn.horizons_days,
+            default_horizon_days: file.churn.default_horizon_days,
+            refresh_drift: file.refresh.drift,
+            stages: file.stages,
+            name: file.name,
+        })
+    }
+}
+
+impl Parameters {
+    fn family(&self, family: Family) -> Btyd {
+        Btyd {
+            family,
+            r: self.r,
+            alpha: self.alpha,
+            a: self.a,
+            b: self.b,
+        }
+    }
+}
+
+impl File {
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut require = |holds: bool, problem: String| {
+            if !holds {
+                problems.push(problem);
+            }
+        };
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        require(
+            (1..=64).contains(&self.name.len()) && self.name.chars().all(plain),
+            "name must be 1 to 64 lower-case letters, digits and hyphens".to_owned(),
+        );
+        for (section, p) in [
+            ("bg-nbd", &self.bg_nbd),
+            ("mbg-nbd", &self.mbg_nbd),
+            ("engagement", &self.engagement),
+        ] {
+            for (key, value) in [("r", p.r), ("alpha", p.alpha), ("a", p.a), ("b", p.b)] {
+                let (low, high) = (PARAMETERS.start(), PARAMETERS.end());
+                require(
+                    PARAMETERS.contains(&value),
+                    format!("{section}.{key} must be from {low} to {high}, is {value}"),
+                );
+            }
+        }
+        let Pool {
+            purchase_weight,
+            engagement_weight,
+            offset,
+        } = self.pool;
+        for (key, weight) in [
+            ("purchase-weight", purchase_weight),
+            ("engagement-weight", engagement_weight),
+        ] {
+            let fits = weight == 0.0 || (1e-3..=1e3).contains(&weight);
+            require(fits, format!("pool.{key} must be 0 or from 0.001 to 1000, is {weight}"));
+        }
+        require(
+            purchase_weight + engagement_weight > 0.0,
+            "pool needs a weight above 0".to_owned(),
+        );
+        require(
+            (-20.0..=20.0).contains(&offset),
+            format!("pool.offset must be from -20 to 20, is {offset}"),
+        );
+        let horizons = &self.churn.horizons_days;
+        require(
+            (1..=MAX_HORIZONS).contains(&horizons.len())
+                && horizons.is_sorted_by(|a, b| a < b)
+                && horizons.iter().all(|days| (1..=MAX_HORIZON_DAYS).contains(days)),
+            format!("churn.horizons-days must be 1 to {MAX_HORIZONS} ascending numbers from 1 to {MAX_HORIZON_DAYS}"),
+        );
+        let default = self.churn.default_horizon_days;
+        require(
+            horizons.contains(&default),
+            "churn.default-horizon-days must be one of horizons-days".to_owned(),
+        );
+        let drift = self.refresh.drift;
+        require(
+            (1e-4..=0.5).contains(&drift),
+            format!("refresh.drift must be from 0.0001 to 0.5, is {drift}"),
+        );
+        let Stages {
+            slowing,
+            at_risk,
+            lapsed,
+            ..
+        } = self.stages;
+        let ascending = 0.0 < slowing && slowing < at_risk && at_risk < lapsed && lapsed < 1.0;
+        require(
+            ascending,
+            "stages must satisfy 0 < slowing < at-risk < lapsed < 1".to_owned(),
+        );
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_model_is_valid_and_has_the_published_parameters() {
+        let model = Model::shipped().unwrap();
+        assert_eq!(model.name, "btyd-cdnow");
+        assert_eq!(
+            model.mbg,
+            Btyd {
+                family: Family::Mbg,
+                r: 0.5248,
+                alpha: 6.1831,
+                a: 0.8914,
+                b: 1.6140
+            }
+        );
+        assert_eq!(
+            model.bg,
+            Btyd {
+                family: Family::Bg,
+                r: 0.2426,
+                alpha: 4.4136,
+                a: 0.7929,
+                b: 2.4259
+            }
+        );
+        assert_eq!(model.churn_horizons_days, [30, 90, 365]);
+        assert!(model.version.starts_with("btyd-cdnow@"), "{}", model.version);
+        assert_eq!(model.version.len(), "btyd-cdnow@".len() + 12);
+    }
+
+    #[test]
+    fn another_text_is_another_version() {
+        let other = Model::parse(&SHIPPED.replace("offset = 0.0", "offset = 0.1")).unwrap();
+        assert_ne!(other.version, Model::shipped().unwrap().version);
+        assert_ne!(other.fingerprint, Model::shipped().unwrap().fingerprint);
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_reported_together() {
+        let text = SHIPPED
+            .replace("alpha = 4.4136", "alpha = 0.0")
+            .replace("b = 1.6140", "b = nan")
+            .replace("default-horizon-days = 90", "default-horizon-days = 91")
+            .replace("lapsed = 0.85", "lapsed = 0.5");
+        let error = Model::parse(&text).unwrap_err();
+        assert_eq!(error.tag(), "model_values");
+        let text = error.to_string();
+        for part in ["bg-nbd.alpha", "mbg-nbd.b", "default-horizon-days", "slowing < at-risk"] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_place() {
+        let error = Model::parse(&SHIPPED.replace("[refresh]", "[refresh]\ndrfit = 0.1")).unwrap_err();
+        assert_eq!(error.tag(), "model_syntax");
+        assert!(
+            error.to_string().contains("drfit") && error.to_string().contains("line"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,369 @@
+//! The canonical bytes of a customer record.
+//!
+//! Layout: one version byte, then [postcard](https://postcard.jamesmunns.com/wire-format) 1.x of the wire structures
+//! below (days and instants as differences, sparse maps as pairs). Version 1 is the only one so far. These structures are
+//! the format: changing one, or a type that they embed (`RecentIds`, `Ledger`, `ConsentRecord`, `Refreshed`), needs a new
+//! version and a new fixture. A reader that meets an unknown version, a broken invariant or bytes left over returns an
+//! error; it never guesses and never takes damage for a new customer.
+
+use super::calendar::DAY_S;
+use super::part::Fields;
+use super::{
+    Calendar, ConsentRecord, CustomerState, Ledger, Part, Purchases, Recency, Refreshed, Session, SortedMap, Totals,
+    WEEK_HOURS,
+};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use vigie_event::{Channel, Currency, Day, PersonId, Purpose, RecentIds, Signal, Timestamp};
+
+/// The version that is written.
+pub const VERSION: u8 = 1;
+
+/// Room for most records: ten active days take some 280 bytes, each remembered event id up to 18.
+const TYPICAL_BYTES: usize = 1024;
+
+/// Why bytes are not a customer record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CodecError {
+    /// No bytes at all.
+    #[error("customer state is empty")]
+    Empty,
+    /// Written by a newer release (or not a customer record).
+    #[error("customer state has unknown format version {0}; it was written by a newer release or is damaged")]
+    Version(u8),
+    /// The body does not decode or breaks an invariant.
+    #[error("customer state is damaged")]
+    Body,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireState<'a> {
+    parts: Vec<(Cow<'a, PersonId>, WirePart)>,
+    linked_to: Cow<'a, Option<PersonId>>,
+    known_links: Cow<'a, BTreeSet<PersonId>>,
+    recent: Cow<'a, RecentIds>,
+    ledger: Cow<'a, Ledger>,
+    consent: Cow<'a, BTreeMap<Purpose, ConsentRecord>>,
+    timer: Option<Timestamp>,
+    rank: Option<u16>,
+    refreshed: Option<Refreshed>,
+    last_received: Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WirePart {
+    observations: u64,
+    machine: u64,
+    /// First and last human engagement; what follows is relative to it (to 0 when there is none).
+    human: Option<(Timestamp, Timestamp)>,
+    signals: Vec<WireSignal>,
+    /// Milliseconds from the last act on the channel to the last act at all.
+    channels: Vec<(Channel, i64)>,
+    days: Vec<WireDay>,
+    /// For all days: index into `signals` + number of `signals` × (count − 1).
+    counts: Vec<u64>,
+    /// For all days: seconds since the end of the session before (or midnight), seconds from start to end.
+    sessions: Vec<(u32, u32)>,
+    purchase_days: Vec<WirePurchaseDay>,
+    /// For all purchase days: index into `totals`, amount.
+    amounts: Vec<(u8, i64)>,
+    totals: Vec<(Currency, i64, i64)>,
+    hours: Vec<(u8, u16)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireSignal {
+    signal: Signal,
+    /// Milliseconds since the first human engagement.
+    first: i64,
+    /// Milliseconds before the last human engagement.
+    last: i64,
+    count: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireDay {
+    /// Days since the day before in the list; the first one since the epoch.
+    skip: i32,
+    /// How many of `counts` belong to this day.
+    counts: u8,
+    /// How many of `sessions` belong to this day.
+    sessions: u8,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WirePurchaseDay {
+    skip: i32,
+    orders: u32,
+    /// How many of `amounts` belong to this day.
+    amounts: u8,
+}
+
+pub(super) fn encode(state: &CustomerState) -> Vec<u8> {
+    let wire = WireState {
+        parts: state
+            .parts
+            .iter()
+            .map(|(id, part)| (Cow::Borrowed(id), to_wire(part)))
+            .collect(),
+        linked_to: Cow::Borrowed(&state.linked_to),
+        known_links: Cow::Borrowed(&state.known_links),
+        recent: Cow::Borrowed(&state.recent),
+        ledger: Cow::Borrowed(&state.ledger),
+        consent: Cow::Borrowed(&state.consent),
+        timer: state.timer,
+        rank: state.rank,
+        refreshed: state.refreshed,
+        last_received: state.last_received,
+    };
+    // Writing to a growing Vec fails only for types whose length is unknown beforehand, of which there are none; and
+    // bytes that came out empty would be refused by `decode`, not read as a new customer.
+    let mut bytes = Vec::with_capacity(TYPICAL_BYTES);
+    bytes.push(VERSION);
+    postcard::to_extend(&wire, bytes).unwrap_or_default()
+}
+
+pub(super) fn decode(bytes: &[u8]) -> Result<CustomerState, CodecError> {
+    let (version, body) = bytes.split_first().ok_or(CodecError::Empty)?;
+    match *version {
+        VERSION => decode_v1(body).ok_or(CodecError::Body),
+        other => Err(CodecError::Version(other)),
+    }
+}
+
+fn decode_v1(body: &[u8]) -> Option<CustomerState> {
+    let (wire, rest) = postcard::take_from_bytes::<WireState<'_>>(body).ok()?;
+    if !rest.is_empty() {
+        return None;
+    }
+    let mut parts = BTreeMap::new();
+    for (identity, part) in wire.parts {
+        if parts.insert(identity.into_owned(), from_wire(part)?).is_some() {
+            return None;
+        }
+    }
+    Some(CustomerState {
+        parts,
+        linked_to: wire.linked_to.into_owned(),
+        known_links: wire.known_links.into_owned(),
+        recent: wire.recent.into_owned(),
+        ledger: wire.ledger.into_owned(),
+        consent: wire.consent.into_owned(),
+        timer: wire.timer,
+        rank: wire.rank,
+        refreshed: wire.refreshed,
+        last_received: wire.last_received,
+    })
+}
+
+fn to_wire(part: &Part) -> WirePart {
+    let human = part.first_activity().zip(part.last_activity());
+    let (first, last) = human.unwrap_or_default();
+    let signals: Vec<WireSignal> = part
+        .signals()
+        .map(|(signal, r)| WireSignal {
+            signal,
+            first: r.first.0.wrapping_sub(first.0),
+            last: last.0.wrapping_sub(r.last.0),
+            count: r.count,
+        })
+        .collect();
+    let totals: Vec<(Currency, i64, i64)> = part
+        .purchases()
+        .totals()
+        .map(|(c, t)| (c, t.gross, t.refunds))
+        .collect();
+    let index = |currency: Currency| short(totals.iter().position(|(c, ..)| *c == currency).unwrap_or(usize::MAX));
+    let mut skip = skipper();
+    let daily_counts: Vec<_> = part.calendar().counts().collect();
+    let mut daily_sessions = part.calendar().daily_sessions();
+    let mut sessions = Vec::with_capacity(daily_sessions.len());
+    let mut days = Vec::new();
+    for of_day in daily_counts.chunk_by(|(a, ..), (b, ..)| a == b) {
+        let Some((day, ..)) = of_day.first() else { continue };
+        let midnight = day.start().0 / 1000;
+        let number = daily_sessions
+            .iter()
+            .take_while(|session| session.start < midnight + DAY_S)
+            .count();
+        let (own, rest) = daily_sessions.split_at_checked(number).unwrap_or((daily_sessions, &[]));
+        daily_sessions = rest;
+        let mut end = midnight;
+        for session in own {
+            sessions.push((seconds(session.start - end), seconds(session.end - session.start)));
+            end = session.end;
+        }
+        days.push(WireDay {
+            skip: skip(*day),
+            counts: short(of_day.len()),
+            sessions: short(own.len()),
+        });
+    }
+    let amounts: Vec<_> = part.purchases().amounts().collect();
+    let amounts_of =
+        |day: Day| amounts.partition_point(|(d, ..)| *d <= day) - amounts.partition_point(|(d, ..)| *d < day);
+    let mut skip = skipper();
+    WirePart {
+        observations: part.observations(),
+        machine: part.machine_observations(),
+        human,
+        channels: part
+            .channels()
+            .map(|(channel, at)| (channel, last.0.wrapping_sub(at.0)))
+            .collect(),
+        days,
+        counts: daily_counts
+            .iter()
+            .map(|(_, signal, count)| pack(&signals, *signal, *count))
+            .collect(),
+        sessions,
+        purchase_days: part
+            .purchases()
+            .days()
+            .map(|(day, orders)| WirePurchaseDay {
+                skip: skip(day),
+                orders,
+                amounts: short(amounts_of(day)),
+            })
+            .collect(),
+        amounts: amounts
+            .iter()
+            .map(|(_, currency, amount)| (index(*currency), *amount))
+            .collect(),
+        totals,
+        hours: part.hours().collect(),
+        signals,
+    }
+}
+
+fn from_wire(wire: WirePart) -> Option<Part> {
+    let (first, last) = wire.human.unwrap_or_default();
+    let calendar = calendar_from(&wire)?;
+    let purchases = purchases_from(&wire)?;
+    if wire.hours.iter().any(|(hour, _)| *hour >= WEEK_HOURS) {
+        return None;
+    }
+    Some(Part::restore(Fields {
+        observations: wire.observations,
+        machine: wire.machine,
+        human: wire.human,
+        calendar,
+        purchases,
+        signals: sorted(wire.signals.into_iter().map(|wire| {
+            let first = Timestamp(first.0.wrapping_add(wire.first));
+            let last = Timestamp(last.0.wrapping_sub(wire.last));
+            (
+                wire.signal,
+                Recency {
+                    first,
+                    last,
+                    count: wire.count,
+                },
+            )
+        }))?,
+        channels: sorted(
+            wire.channels
+                .into_iter()
+                .map(|(channel, before)| (channel, Timestamp(last.0.wrapping_sub(before)))),
+        )?,
+        hours: sorted(wire.hours)?,
+    }))
+}
+
+fn calendar_from(wire: &WirePart) -> Option<Calendar> {
+    let (mut packed, mut differences) = (wire.counts.as_slice(), wire.sessions.as_slice());
+    let mut counts = SortedMap::with_capacity(packed.len());
+    let mut sessions = Vec::with_capacity(differences.len());
+    let mut day = Day(0);
+    for entry in &wire.days {
+        day = Day(day.0.wrapping_add(entry.skip));
+        for packed in take(&mut packed, entry.counts)? {
+            let (signal, count) = unpack(&wire.signals, *packed)?;
+            push(&mut counts, (day, signal), count)?;
+        }
+        let mut end = day.start().0 / 1000;
+        for (gap, length) in take(&mut differences, entry.sessions)? {
+            let start = end + i64::from(*gap);
+            end = start + i64::from(*length);
+            sessions.push(Session { start, end });
+        }
+    }
+    (packed.is_empty() && differences.is_empty()).then(|| Calendar::restore(counts, sessions))?
+}
+
+fn purchases_from(wire: &WirePart) -> Option<Purchases> {
+    let totals = sorted(wire.totals.iter().map(|(currency, gross, refunds)| {
+        let (gross, refunds) = (*gross, *refunds);
+        (*currency, Totals { gross, refunds })
+    }))?;
+    let mut amounts = wire.amounts.as_slice();
+    let mut days = SortedMap::with_capacity(wire.purchase_days.len());
+    let mut gross = SortedMap::with_capacity(amounts.len());
+    let mut day = Day(0);
+    for entry in &wire.purchase_days {
+        day = Day(day.0.wrapping_add(entry.skip));
+        push(&mut days, day, entry.orders)?;
+        for (index, amount) in take(&mut amounts, entry.amounts)? {
+            let (currency, ..) = wire.totals.get(usize::from(*index))?;
+            push(&mut gross, (day, *currency), *amount)?;
+        }
+    }
+    amounts.is_empty().then(|| Purchases::restore(days, gross, totals))?
+}
+
+/// Cuts the first `number` entries off a list; `None` when it has fewer.
+fn take<'a, T>(list: &mut &'a [T], number: u8) -> Option<&'a [T]> {
+    let (taken, rest) = list.split_at_checked(usize::from(number))?;
+    *list = rest;
+    Some(taken)
+}
+
+/// A signal's count of one day as one number, a byte for most: see [`WirePart::counts`].
+fn pack(signals: &[WireSignal], signal: Signal, count: u32) -> u64 {
+    let index = signals
+        .binary_search_by_key(&signal, |entry| entry.signal)
+        .unwrap_or(usize::MAX);
+    (signals.len() as u64)
+        .saturating_mul(u64::from(count.saturating_sub(1)))
+        .saturating_add(index as u64)
+}
+
+fn unpack(signals: &[WireSignal], packed: u64) -> Option<(Signal, u32)> {
+    let number = signals.len() as u64;
+    let index = usize::try_from(packed.checked_rem(number)?).ok()?;
+    let count = u32::try_from(packed / number).ok()?.checked_add(1)?;
+    Some((signals.get(index)?.signal, count))
+}
+
+/// The length of a list (or an index) whose bound is far below 256: signals, sessions of a day, currencies.
+fn short(length: usize) -> u8 {
+    u8::try_from(length).unwrap_or(u8::MAX)
+}
+
+fn sorted<K: Ord, V>(entries: impl IntoIterator<Item = (K, V)>) -> Option<SortedMap<K, V>> {
+    let mut map = SortedMap::default();
+    for (key, value) in entries {
+        push(&mut map, key, value)?;
+    }
+    Some(map)
+}
+
+fn push<K: Ord, V>(map: &mut SortedMap<K, V>, key: K, value: V) -> Option<()> {
+    map.push(key, value).then_some(())
+}
+
+/// Turns ascending days into distances from the day before. Wrapping arithmetic makes the round trip exact for any day.
+fn skipper() -> impl FnMut(Day) -> i32 {
+    let mut before = Day(0);
+    move |day| {
+        let skip = day.0.wrapping_sub(before.0);
+        before = day;
+        skip
+    }
+}
+
+/// A number of seconds within one day.
+fn seconds(number: i64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,170 @@
+//! Persisted bytes of every version that was ever written, and what they must be read as.
+//!
+//! A fixture is never changed: a new version adds one. `UPDATE_EXPECT=1` writes the fixture of the current version only
+//! when it does not exist.
+
+use crate::scores::act;
+use std::path::PathBuf;
+use vigie_event::{
+    Channel, ConsentState, Currency, Day, EventId, FlagId, Money, PersonId, PolicyId, Purpose, Signal, Timestamp,
+};
+use vigie_scoring::state::{ConsentRecord, Contact, PolicyState, RaisedFlag, Refreshed, VERSION};
+use vigie_scoring::{CodecError, CustomerState};
+
+fn fixtures() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/all/fixtures")
+}
+
+/// A record that uses every field of version 1.
+fn everything() -> CustomerState {
+    let mut state = CustomerState::default();
+    let person = PersonId::known("customer-1").unwrap();
+    let device = PersonId::anonymous("6f1c1f0e-9f53-4c0e-8a38-0d0a4e6f5b11").unwrap();
+    for day in 1..=9 {
+        for (hour, signal) in [
+            (9, Signal::PageView),
+            (9, Signal::ProductView),
+            (21, Signal::EmailClick),
+        ] {
+            let _ = state.fold(&person, &act(&format!("1997-03-0{day}T{hour:02}:15:30.250Z"), signal));
+        }
+    }
+    let _ = state.fold(&device, &act("1997-02-27T23:50:00Z", Signal::PageView));
+    let _ = state.fold(&device, &act("1997-02-28T00:10:00Z", Signal::CartAdd));
+    let mut purchase = act("1997-03-02T09:40:00Z", Signal::Purchase);
+    let _ = state.fold(&person, &purchase);
+    purchase.money = Some(Money {
+        minor: 250_000,
+        currency: Currency::parse("JPY").unwrap(),
+    });
+    purchase.at = Timestamp::parse("1997-03-08T09:40:00Z").unwrap();
+    let _ = state.fold(&person, &purchase);
+    purchase.signal = Signal::Refund;
+    let _ = state.fold(&person, &purchase);
+    purchase.signal = Signal::EmailOpen;
+    purchase.human = false;
+    let _ = state.fold(&person, &purchase);
+    state.linked_to = Some(PersonId::known("customer-0").unwrap());
+    let _ = state.note_link(&device);
+    state
+        .recent
+        .insert(&EventId::new("event-1").unwrap(), 0x0123_4567_89ab_cdef, Day(9928), 64);
+    let at = Timestamp(857_000_000_000);
+    let policy = PolicyState {
+        armed: false,
+        last_flag: Some(RaisedFlag {
+            at,
+            id: FlagId([7; 16]),
+        }),
+        cooldown_until: Some(at.plus_ms(1)),
+        refused: Some(3),
+        policy_version: 300,
+    };
+    let _ = state.ledger.policies.insert(PolicyId::new("win-back").unwrap(), policy);
+    state.ledger.note_contact(Contact {
+        at,
+        channel: Channel::Email,
+        flag: Some(FlagId([7; 16])),
+    });
+    state.note_consent(
+        Purpose::Marketing,
+        ConsentRecord {
+            at,
+            state: ConsentState::Refused,
+        },
+    );
+    state.timer = Some(at.plus_ms(2));
+    state.rank = Some(512);
+    state.refreshed = Some(Refreshed {
+        at,
+        attrition_ppm: Some(123_456),
+        churn_ppm: None,
+        model: u64::MAX,
+    });
+    state.last_received = at.plus_ms(-1);
+    state
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes
+        .chunks(48)
+        .map(|line| line.iter().map(|b| format!("{b:02x}")).collect::<String>() + "\n")
+        .collect()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+    digits
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+        .collect()
+}
+
+#[test]
+fn every_version_is_read_as_it_was_meant() {
+    let current = fixtures().join(format!("state-v{VERSION}.hex"));
+    if !current.exists() && std::env::var_os("UPDATE_EXPECT").is_some() {
+        std::fs::write(&current, hex(&everything().encode())).unwrap();
+    }
+    for version in 1..=VERSION {
+        let path = fixtures().join(format!("state-v{version}.hex"));
+        let bytes = unhex(&std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())));
+        assert_eq!(bytes[0], version);
+        let state = CustomerState::decode(&bytes).unwrap_or_else(|e| panic!("version {version}: {e}"));
+        assert_eq!(state, everything(), "version {version}");
+        if version == VERSION {
+            assert_eq!(
+                hex(&state.encode()),
+                hex(&bytes),
+                "the bytes of version {version} have changed: make a new version"
+            );
+        }
+    }
+}
+
+#[test]
+fn unknown_versions_and_leftovers_are_errors_never_a_new_customer() {
+    let mut bytes = everything().encode();
+    assert_eq!(CustomerState::decode(&[]), Err(CodecError::Empty));
+    for version in [0, VERSION + 1, u8::MAX] {
+        bytes[0] = version;
+        assert_eq!(CustomerState::decode(&bytes), Err(CodecError::Version(version)));
+    }
+    bytes[0] = VERSION;
+    bytes.push(0);
+    assert_eq!(CustomerState::decode(&bytes), Err(CodecError::Body));
+    assert_eq!(CustomerState::decode(&[VERSION]), Err(CodecError::Body));
+}
+
+#[test]
+fn a_typical_customer_is_small() {
+    let mut state = CustomerState::default();
+    let person = PersonId::known("customer-000001").unwrap();
+    for day in [1, 4, 8, 9, 15, 16, 20, 22, 27, 30] {
+        for (minute, signal) in [
+            (12, Signal::PageView),
+            (13, Signal::ProductView),
+            (15, Signal::PageView),
+            (31, Signal::CartAdd),
+        ] {
+            let _ = state.fold(
+                &person,
+                &act(
+                    &format!("2026-06-{day:02}T{:02}:{minute}:07.123Z", 7 + day % 13),
+                    signal,
+                ),
+            );
+        }
+    }
+    for day in [4, 16, 27] {
+        let _ = state.fold(
+            &person,
+            &act(&format!("2026-06-{day:02}T20:00:00.5Z"), Signal::Purchase),
+        );
+    }
+    state.timer = Some(Timestamp::parse("2026-08-01").unwrap());
+    state.last_received = Timestamp::parse("2026-07-01").unwrap();
+    let without_ids = state.encode().len();
+    println!("10 active days, 43 events, 3 purchases: {without_ids} bytes without recent ids");
+    assert!(without_ids <= 300, "{without_ids} bytes");
+}
