@@ -9,6 +9,7 @@ use crate::browsers::Browsers;
 use regex::bytes::{RegexSet, RegexSetBuilder};
 use smol_str::SmolStr;
 use std::collections::HashMap;
+use std::sync::LazyLock;
 use vigie_event::{Agent, Signal};
 
 const CRAWLERS: &str = include_str!("../data/crawlers.txt");
@@ -32,22 +33,33 @@ struct Known {
     family: Option<String>,
 }
 
+/// The compiled lists: immutable, made once per process, since compiling them takes longer than judging a million events.
 #[derive(Debug)]
-pub(crate) struct Agents {
+struct Lists {
     crawlers: RegexSet,
     browsers: Browsers,
+}
+
+static LISTS: LazyLock<Result<Lists, String>> = LazyLock::new(|| {
+    let patterns = CRAWLERS.lines().filter(|line| !line.is_empty());
+    let crawlers = RegexSetBuilder::new(patterns)
+        .unicode(false)
+        .size_limit(64 << 20)
+        .build()
+        .map_err(|error| error.to_string())?;
+    Ok(Lists { crawlers, browsers: Browsers::compiled_in()? })
+});
+
+#[derive(Debug)]
+pub(crate) struct Agents {
+    lists: &'static Lists,
     remembered: HashMap<SmolStr, Known>,
 }
 
 impl Agents {
     pub(crate) fn compiled_in() -> Result<Self, AgentError> {
-        let patterns = CRAWLERS.lines().filter(|line| !line.is_empty());
-        let crawlers = RegexSetBuilder::new(patterns)
-            .unicode(false)
-            .size_limit(64 << 20)
-            .build()
-            .map_err(|error| AgentError(error.to_string()))?;
-        Ok(Self { crawlers, browsers: Browsers::compiled_in()?, remembered: HashMap::new() })
+        let lists = LISTS.as_ref().map_err(|reason| AgentError(reason.clone()))?;
+        Ok(Self { lists, remembered: HashMap::new() })
     }
 
     pub(crate) fn judge(&mut self, signal: Signal, user_agent: Option<&str>) -> Agent {
@@ -74,7 +86,7 @@ impl Agents {
             return known.clone();
         }
         let looked_at = text.get(..text.floor_char_boundary(LOOKED_AT)).unwrap_or(text);
-        let known = Known { crawler: self.crawlers.is_match(looked_at.as_bytes()), family: self.browsers.family(looked_at) };
+        let known = Known { crawler: self.lists.crawlers.is_match(looked_at.as_bytes()), family: self.lists.browsers.family(looked_at) };
         if self.remembered.len() >= REMEMBERED {
             self.remembered.clear();
         }

@@ -1,7 +1,6 @@
 //! The browser or client family of a user agent, by the rules of the ua-parser project. Evidence for people to read;
 //! no verdict rests on it.
 
-use crate::agent::AgentError;
 use std::fmt;
 use ua_parser::{Extractor, Regexes};
 
@@ -18,9 +17,9 @@ impl fmt::Debug for Browsers {
 }
 
 impl Browsers {
-    pub(crate) fn compiled_in() -> Result<Self, AgentError> {
-        let rules: Regexes<'static> = serde_json::from_str(RULES).map_err(|error| AgentError(error.to_string()))?;
-        let extractor = Extractor::try_from(rules).map_err(|error| AgentError(error.to_string()))?;
+    pub(crate) fn compiled_in() -> Result<Self, String> {
+        let rules: Regexes<'static> = serde_json::from_str(RULES).map_err(|error| error.to_string())?;
+        let extractor = Extractor::try_from(rules).map_err(|error| error.to_string())?;
         Ok(Self { extractor })
     }
 

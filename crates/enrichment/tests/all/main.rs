@@ -83,8 +83,6 @@ fn names_of_tracking_plans_become_signals() {
 }
 
 proptest! {
-    // Each case compiles the lists anew, which is what costs.
-    #![proptest_config(ProptestConfig::with_cases(12))]
     #[test]
     fn the_memory_of_user_agents_changes_no_verdict(agents in proptest::collection::vec("[ -~]{0,60}", 1..40)) {
         let mut old = Judge::new().unwrap();

@@ -161,12 +161,8 @@ settings! {
         key_length: usize = "128" in "16", "4096";
         /// One string.
         string_length: Size = "8 KiB" in "256 B", "1 MiB";
-        /// Bytes of an identifier.
-        id_length: usize = "200" in "16", "200";
         /// Age beyond which an event becomes a dead letter.
         event_age: Duration = "400d" in "1d", "3650d";
-        /// How far in the future an event may lie before its time is replaced by the time of receipt.
-        future_tolerance: Duration = "5m" in "0s", "1d";
     }
     /// The log of everything that was accepted.
     log: Log {
@@ -174,12 +170,10 @@ settings! {
         partitions: u16 = "64" in "1", "4096";
         /// Bytes after which a new segment file is begun.
         segment_size: Size = "64 MiB" in "1 MiB", "4 GiB";
-        /// Bytes waiting to be written; beyond it the collector answers 503.
+        /// Bytes waiting to be written; beyond it the collector answers 429.
         queue_bytes: Size = "32 MiB" in "1 MiB", "4 GiB";
         /// Bytes written and synced in one go.
         group_commit_max: Size = "1 MiB" in "64 KiB", "64 MiB";
-        /// Age after which applied segments are deleted; "0s" keeps everything.
-        retention: Duration = "0s" in "0s", "36500d";
     }
     /// The store of customer states and scores.
     store: Store {
@@ -192,10 +186,6 @@ settings! {
         batch_records: usize = "5000" in "1", "100000";
         /// Bytes in one step.
         batch_bytes: Size = "4 MiB" in "64 KiB", "256 MiB";
-        /// Time for which the id of an event is remembered; a repetition within it is a duplicate.
-        dedup_window: Duration = "7d" in "1h", "30d";
-        /// Ids remembered per customer, the newest first.
-        dedup_ids: usize = "2048" in "16", "65536";
     }
     /// Where files are kept.
     data: Data {

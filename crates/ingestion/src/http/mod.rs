@@ -1,0 +1,146 @@
+//! HTTP: the collector's routes, what they answer, and the server that keeps transport rules for every route of the
+//! process.
+//!
+//! Answers are RFC 9457 problems with a closed `code` and a fixed text; no byte of a request is ever echoed. 4xx means
+//! "do not repeat this", 429 and 503 mean "come back" and say when. A 2xx is only sent for what is durable.
+
+mod body;
+mod cors;
+mod guard;
+mod ingest;
+mod letters;
+mod problem;
+mod server;
+mod transport;
+
+pub use problem::Problem;
+pub use server::serve;
+pub use transport::{RequestId, Transport, harden};
+
+use crate::Clock;
+use crate::intake::Intake;
+use crate::keys::{Credential, KeyKind, Keys};
+use crate::limits::{Limits, TransportLimits};
+use crate::log::Log;
+use axum::Router;
+use axum::routing::{get, on, post};
+use http::{HeaderMap, header};
+use std::sync::Arc;
+use vigie_telemetry::Metrics;
+
+/// Everything that the collector's routes need.
+#[derive(Debug)]
+pub struct Collector<L> {
+    /// The door to the log.
+    pub intake: Intake<L>,
+    /// Who may do what.
+    pub keys: Arc<Keys>,
+    /// What a request may hold.
+    pub limits: Arc<Limits>,
+    /// How slowly a body may come.
+    pub transport: TransportLimits,
+    /// The wall clock.
+    pub clock: ClockHandle,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+/// A [`Clock`] that can stand in a struct that derives `Debug`.
+#[derive(Clone)]
+pub struct ClockHandle(pub Clock);
+
+impl std::fmt::Debug for ClockHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+impl<L> Clone for Collector<L> {
+    fn clone(&self) -> Self {
+        Self {
+            intake: self.intake.clone(),
+            keys: Arc::clone(&self.keys),
+            limits: Arc::clone(&self.limits),
+            transport: self.transport,
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+        }
+    }
+}
+
+/// The collector's routes: `POST /v1/events`, the Segment API, and the dead letters.
+pub fn router<L: Log>(collector: Collector<L>) -> Router {
+    use axum::routing::MethodFilter as M;
+    let mut router = Router::new()
+        .route("/v1/events", post(ingest::events::<L>).options(cors::preflight::<L>))
+        .route("/v1/dead-letters", get(letters::list::<L>))
+        .route("/v1/dead-letters/{id}", get(letters::get::<L>))
+        .route("/v1/dead-letters/{id}/retry", post(letters::retry::<L>))
+        .route(
+            "/v1/projects/{write_key}/settings",
+            get(ingest::settings::<L>).options(cors::preflight::<L>),
+        );
+    for (segment, call) in crate::protocol::segment::CALLS {
+        let route = || {
+            let call = *call;
+            on(M::POST, move |state, request| {
+                ingest::segment::<L>(call, state, request)
+            })
+            .on(M::HEAD, ingest::nothing)
+            .on(M::OPTIONS, cors::preflight::<L>)
+        };
+        router = router
+            .route(&format!("/v1/{segment}"), route())
+            .route(&format!("/v1/{segment}/"), route());
+    }
+    router.with_state(collector)
+}
+
+/// Keys as requests carry them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Presented {
+    /// `Authorization: Bearer`.
+    Bearer(String),
+    /// The user of `Authorization: Basic`; with an empty user, the password.
+    Basic(String),
+}
+
+impl Presented {
+    fn key(&self) -> &str {
+        match self {
+            Self::Bearer(key) | Self::Basic(key) => key,
+        }
+    }
+}
+
+/// The key in the `Authorization` header.
+fn presented(headers: &HeaderMap) -> Option<Presented> {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, rest) = value.split_once(' ')?;
+    let rest = rest.trim();
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(Presented::Bearer(rest.to_owned()));
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = String::from_utf8(STANDARD.decode(rest).ok()?).ok()?;
+    // Some clients leave the colon out.
+    let (user, password) = decoded.split_once(':').unwrap_or((&decoded, ""));
+    Some(Presented::Basic(
+        if user.is_empty() { password } else { user }.to_owned(),
+    ))
+}
+
+/// The key of a request to one of our own routes, checked for its kind.
+fn authorize(keys: &Keys, headers: &HeaderMap, kind: KeyKind) -> Result<Arc<Credential>, Problem> {
+    let presented = presented(headers).ok_or(Problem::AUTH_MISSING)?;
+    let credential = keys.current().find(presented.key()).ok_or(Problem::AUTH)?;
+    if credential.kind == kind {
+        Ok(credential)
+    } else {
+        Err(Problem::KEY_SCOPE)
+    }
+}

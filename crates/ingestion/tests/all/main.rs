@@ -1,0 +1,18 @@
+//! The one integration-test binary of ingestion.
+
+#[cfg(test)]
+mod bad_inputs;
+#[cfg(test)]
+mod bench;
+#[cfg(test)]
+mod dead_letters;
+#[cfg(test)]
+mod intake;
+#[cfg(test)]
+mod log_contract;
+#[cfg(test)]
+mod log_embedded;
+#[cfg(test)]
+mod segment;
+#[cfg(test)]
+mod transport;

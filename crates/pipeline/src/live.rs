@@ -1,0 +1,161 @@
+//! The live driver: reads the log as it grows, hands it to the worker, and appends ticks where time itself has something
+//! to say. It decides when to look, never what follows from it.
+
+use crate::worker::{DeadLetterSink, Worker, WorkerError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use vigie_event::{Partition, Timestamp};
+use vigie_ingestion::log::{Log, LogReader};
+use vigie_store::Store;
+
+/// The wall clock, given by the binary.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// How the live driver works.
+#[derive(Debug, Clone)]
+pub struct LiveOptions {
+    /// Most records folded in one step.
+    pub batch_records: usize,
+    /// Most bytes of records folded in one step.
+    pub batch_bytes: usize,
+    /// Time between two requests to the store to make its commits survive power loss.
+    pub persist_every: Duration,
+}
+
+impl Default for LiveOptions {
+    fn default() -> Self {
+        Self { batch_records: 5_000, batch_bytes: 4 << 20, persist_every: Duration::from_secs(5) }
+    }
+}
+
+/// Longest wait for records when no timer is due: a bound on how late a shutdown or a clock jump is noticed.
+const IDLE: Duration = Duration::from_millis(500);
+/// A partition gets at most one tick in this time.
+const TICK_EVERY_MS: i64 = 1_000;
+/// Pause before a call that failed for a passing cause is repeated.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// The live driver.
+#[derive(Debug)]
+pub struct Live<L: Log, S: Store, D: DeadLetterSink> {
+    worker: Worker<L, S, D>,
+    options: LiveOptions,
+}
+
+impl<L: Log, S: Store, D: DeadLetterSink> Live<L, S, D> {
+    /// A driver of this worker.
+    #[must_use]
+    pub fn new(worker: Worker<L, S, D>, options: LiveOptions) -> Self {
+        Self { worker, options }
+    }
+
+    /// Runs until `stop` becomes true (then everything that the log holds by that time is folded and persisted) or until
+    /// the worker cannot go on.
+    pub async fn run(mut self, clock: Clock, mut stop: watch::Receiver<bool>) -> Result<(), WorkerError> {
+        let outcome = self.follow(&clock, &mut stop).await;
+        if let Err(error) = &outcome {
+            let reason = error.to_string();
+            tracing::error!(reason, "the worker stopped");
+            self.worker.status().update(|status| status.stopped = Some(reason));
+        }
+        self.worker.store().persist().await?;
+        outcome
+    }
+
+    async fn follow(&mut self, clock: &Clock, stop: &mut watch::Receiver<bool>) -> Result<(), WorkerError> {
+        self.worker.resume(clock()).await?;
+        let mut reader = self.worker.log().reader(self.worker.positions())?;
+        let mut last_tick: BTreeMap<Partition, Timestamp> = BTreeMap::new();
+        let mut persisted = clock();
+        let persist_ms = i64::try_from(self.options.persist_every.as_millis()).unwrap_or(i64::MAX);
+        loop {
+            let stopping = *stop.borrow();
+            let wait = if stopping { Duration::ZERO } else { self.patience(clock()) };
+            let entries = tokio::select! {
+                biased;
+                _ = stop.changed(), if !stopping => continue,
+                entries = reader.next(self.options.batch_records, self.options.batch_bytes, wait) => entries?,
+            };
+            if entries.is_empty() && stopping && self.caught_up() {
+                return Ok(());
+            }
+            let now = clock();
+            self.worker.metrics().pipeline.watermark_age(oldest(&entries, now));
+            self.persevere(&entries, clock, stop).await?;
+            if !stopping {
+                self.tick(clock(), &mut last_tick).await?;
+            }
+            if now.ms_since(persisted) >= persist_ms {
+                self.worker.store().persist().await?;
+                persisted = now;
+            }
+        }
+    }
+
+    /// Folds a batch; where the log or the store cannot be reached for now, waits and tries again. The worker changes
+    /// nothing in memory before a commit succeeded, so trying again is safe.
+    async fn persevere(
+        &mut self,
+        entries: &[vigie_ingestion::log::Entry],
+        clock: &Clock,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<(), WorkerError> {
+        loop {
+            match self.worker.process(entries, clock()).await {
+                Err(error) if passing(&error) && !*stop.borrow() => {
+                    tracing::warn!(reason = %error, "waiting");
+                    tokio::time::sleep(RETRY).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// How long to wait for records: until the next timer, but never long.
+    fn patience(&self, now: Timestamp) -> Duration {
+        let until_due = self.worker.next_due().map_or(IDLE, |due| {
+            Duration::from_millis(u64::try_from(due.ms_since(now)).unwrap_or(0))
+        });
+        until_due.clamp(Duration::from_millis(1), IDLE)
+    }
+
+    fn caught_up(&self) -> bool {
+        let positions = self.worker.positions();
+        let ends = self.worker.log().ends();
+        positions.iter().all(|(partition, next)| ends.get(usize::from(partition.0)).is_none_or(|end| next >= end))
+    }
+
+    /// Appends a tick to partitions whose timers are due and which no record moves on.
+    async fn tick(&self, now: Timestamp, last: &mut BTreeMap<Partition, Timestamp>) -> Result<(), WorkerError> {
+        let mut due = self.worker.overdue(now);
+        due.retain(|partition| last.get(partition).is_none_or(|at| now.ms_since(*at) >= TICK_EVERY_MS));
+        if due.is_empty() {
+            return Ok(());
+        }
+        match self.worker.tick(&due, now).await {
+            Err(error) if passing(&error) => tracing::warn!(reason = %error, "tick was not appended"),
+            outcome => outcome?,
+        }
+        due.into_iter().for_each(|partition| {
+            let _ = last.insert(partition, now);
+        });
+        Ok(())
+    }
+}
+
+/// Whether waiting may help.
+fn passing(error: &WorkerError) -> bool {
+    match error {
+        WorkerError::Log(error) => error.class() == vigie_ingestion::log::ErrorClass::External,
+        WorkerError::Store(error) => error.class() == vigie_store::ErrorClass::External,
+        _ => false,
+    }
+}
+
+/// Age of the first record of a batch.
+fn oldest(entries: &[vigie_ingestion::log::Entry], now: Timestamp) -> Duration {
+    let at = entries.first().and_then(|entry| vigie_event::Record::decode(&entry.payload).ok()).map(|record| record.at());
+    at.map_or(Duration::ZERO, |at| Duration::from_millis(u64::try_from(now.ms_since(at)).unwrap_or(0)))
+}

@@ -1,0 +1,162 @@
+//! Scenarios in `tests/scenarios/*.txt`: events in, scores and decisions out. A line that starts with `> ` is what the line
+//! before it gives; `UPDATE_EXPECT=1` writes those lines anew.
+//!
+//! | command | does | gives |
+//! |---|---|---|
+//! | `at TIME` | turns the clock; timers fire | flags |
+//! | `send JSON` | receives a canonical event now | flags, refusals to read |
+//! | `show ID [TIME]` | assesses a customer, as of now or of TIME | scores, stage, evidence, reasons |
+//! | `crossing ID THRESHOLD` | solves when attrition will get there in silence | the instant |
+//! | `books` | the books | one line |
+//! | `policies` … `end` | starts afresh with these policies | |
+
+use super::support::{known, run, time, workspace};
+use std::fmt::Write;
+use std::path::Path;
+use vigie_event::json::{Receipt, read};
+use vigie_event::{CustomerKey, PersonId, Timestamp};
+use vigie_pipeline::Sim;
+use vigie_relance::{Flag, FlagKind, PolicySet};
+use vigie_scoring::{Model, ScoreKind, assess, first_crossing};
+use vigie_store::Store;
+
+struct Stage {
+    sim: Sim,
+    flags_seen: u64,
+}
+
+impl Stage {
+    async fn new(policies: &str) -> Self {
+        let sim = Sim::start(8, Model::shipped_text(), policies, Timestamp(0)).await.unwrap();
+        Self { sim, flags_seen: 0 }
+    }
+
+    async fn new_flags(&mut self, out: &mut String) {
+        for (sequence, body) in self.sim.worker.store().flags(&workspace(), self.flags_seen, 1000).await.unwrap() {
+            self.flags_seen = sequence;
+            let flag: Flag = serde_json::from_slice(&body).unwrap();
+            let kind = if flag.kind == FlagKind::HeldOut { "held out" } else { "flagged" };
+            writeln!(out, "> {kind}: {} by {} at {}, {} {:.6}", flag.customer, flag.policy, flag.raised_at, flag.score.kind, flag.score.value).unwrap();
+        }
+    }
+
+    fn key(id: &str) -> CustomerKey {
+        match id.strip_prefix("anonymous:") {
+            Some(id) => CustomerKey::new(workspace(), PersonId::anonymous(id).unwrap()),
+            None => known(id),
+        }
+    }
+
+    async fn command(&mut self, line: &str, out: &mut String) {
+        let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match verb {
+            "at" => {
+                self.sim.pass_to(time(rest)).await.unwrap();
+                self.new_flags(out).await;
+            }
+            "send" => {
+                let receipt = Receipt { workspace: workspace(), received_at: self.sim.now(), sent_at: None, user_agent: None, oldest: None };
+                match read(rest, &receipt) {
+                    Ok(event) => {
+                        self.sim.append(vec![event]).await.unwrap();
+                        self.sim.settle(usize::MAX).await.unwrap();
+                    }
+                    Err(invalid) => writeln!(out, "> refused: {} ({})", invalid.code, invalid.field).unwrap(),
+                }
+                self.new_flags(out).await;
+            }
+            "show" => {
+                let (id, at) = rest.split_once(' ').map_or((rest, self.sim.now()), |(id, at)| (id, time(at)));
+                let Some(state) = self.sim.customer(&Self::key(id)).await.unwrap() else {
+                    writeln!(out, "> nobody").unwrap();
+                    return;
+                };
+                let model = Model::shipped().unwrap();
+                let assessment = assess(&state, &model, at);
+                match &assessment.attrition {
+                    Ok(attrition) => write!(out, "> attrition {:.6}", attrition.score).unwrap(),
+                    Err(none) => write!(out, "> attrition none ({})", none.label()).unwrap(),
+                }
+                for churn in &assessment.churn {
+                    match &churn.outcome {
+                        Ok(score) => write!(out, ", churn-{} {:.6}", churn.horizon_days, score.score).unwrap(),
+                        Err(none) => write!(out, ", churn-{} none ({})", churn.horizon_days, none.label()).unwrap(),
+                    }
+                }
+                let identities: Vec<String> = state.parts.keys().map(ToString::to_string).collect();
+                let evidence = &assessment.evidence;
+                let x = evidence.purchases.map_or_else(|| "-".to_owned(), |purchases| purchases.x.to_string());
+                writeln!(out, ", {}", assessment.stage.label()).unwrap();
+                writeln!(out, "> x {x}, active days {}, identities {}", evidence.active_days, identities.join(" + ")).unwrap();
+                for reason in &assessment.reasons {
+                    writeln!(out, "> - {}", reason.text).unwrap();
+                }
+            }
+            "crossing" => {
+                let (id, threshold) = rest.split_once(' ').unwrap();
+                let state = self.sim.customer(&Self::key(id)).await.unwrap().unwrap();
+                let model = Model::shipped().unwrap();
+                let until = Timestamp(self.sim.now().0 + 10 * 365 * vigie_event::DAY_MS);
+                match first_crossing(&state, &model, ScoreKind::Attrition, threshold.parse().unwrap(), self.sim.now(), until) {
+                    Some(at) => writeln!(out, "> {at}").unwrap(),
+                    None => writeln!(out, "> never").unwrap(),
+                }
+            }
+            "books" => {
+                let books = self.sim.worker.status().get().books.get(&workspace()).copied().unwrap_or_default();
+                writeln!(
+                    out,
+                    "> applied {}, duplicate {}, suppressed {}, dead letters {}, conflicts {}",
+                    books.applied, books.duplicate, books.suppressed, books.dead_letter, books.conflict
+                )
+                .unwrap();
+            }
+            other => panic!("unknown command {other:?}"),
+        }
+    }
+}
+
+async fn play(text: &str) -> String {
+    let mut stage = Stage::new(PolicySet::shipped_text()).await;
+    let mut out = String::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line.starts_with("> ") {
+            continue;
+        }
+        writeln!(out, "{line}").unwrap();
+        if line == "policies" {
+            let mut policies = String::new();
+            for line in lines.by_ref() {
+                writeln!(out, "{line}").unwrap();
+                if line == "end" {
+                    break;
+                }
+                writeln!(policies, "{line}").unwrap();
+            }
+            stage = Stage::new(&policies).await;
+        } else if !line.trim().is_empty() && !line.starts_with('#') {
+            stage.command(line, &mut out).await;
+        }
+    }
+    out
+}
+
+#[test]
+fn every_scenario_plays_as_written() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let mut played = 0;
+    let mut paths: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    for path in paths {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let out = run(play(&text));
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            std::fs::write(&path, &out).unwrap();
+        } else {
+            assert_eq!(out, text, "{} plays differently; look at the change, then accept it with UPDATE_EXPECT=1", path.display());
+        }
+        played += 1;
+    }
+    assert!(played >= 5, "only {played} scenarios in {}", dir.display());
+}

@@ -1,0 +1,6 @@
+//! The one integration-test binary of the store.
+
+#[cfg(test)]
+mod contract;
+#[cfg(test)]
+mod embedded;

@@ -1,0 +1,109 @@
+//! What the command line asks a running server over HTTP. It holds no state and knows no shape beyond "a JSON document".
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::Value;
+use std::fmt::Write;
+use std::time::Duration;
+
+/// Longest wait for an answer.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A server and a key for it.
+pub(crate) struct Server {
+    agent: ureq::Agent,
+    url: String,
+    key: String,
+}
+
+impl Server {
+    pub(crate) fn new(url: &str, key: &str) -> Self {
+        let config = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(false).build();
+        Self { agent: config.into(), url: url.trim_end_matches('/').to_owned(), key: key.to_owned() }
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Result<Value> {
+        let request = self.agent.get(format!("{}{path}", self.url)).header("Authorization", format!("Bearer {}", self.key));
+        self.answer(request.call())
+    }
+
+    pub(crate) fn post(&self, path: &str) -> Result<Value> {
+        let request = self.agent.post(format!("{}{path}", self.url)).header("Authorization", format!("Bearer {}", self.key));
+        self.answer(request.send_empty())
+    }
+
+    /// Whether the server is ready, and its own words about it.
+    pub(crate) fn ready(&self) -> Result<(bool, String)> {
+        let answer = self.agent.get(format!("{}/readyz", self.url)).call();
+        let mut answer = answer.with_context(|| format!("no answer from {}", self.url))?;
+        let text = answer.body_mut().read_to_string()?;
+        Ok((answer.status().is_success(), format!("{}\n", text.trim_end())))
+    }
+
+    fn answer(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Value> {
+        let mut answer = answer.with_context(|| format!("no answer from {}; is vigie up there? (--url, VIGIE_URL)", self.url))?;
+        let status = answer.status();
+        let text = answer.body_mut().read_to_string()?;
+        let value: Value = serde_json::from_str(&text).map_err(|_| anyhow!("{status}: the answer is not JSON"))?;
+        if !status.is_success() {
+            let said = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default();
+            bail!("{status} {}: {}", said("code"), said("detail"));
+        }
+        Ok(value)
+    }
+}
+
+/// A JSON document as lines for people: lists as blocks, objects as `field  value`.
+pub(crate) fn table(value: &Value) -> String {
+    let mut out = String::new();
+    write_value(&mut out, value, 0);
+    out
+}
+
+fn write_value(out: &mut String, value: &Value, indent: usize) {
+    match value {
+        Value::Object(fields) => {
+            let width = fields.keys().map(|key| key.len()).max().unwrap_or(0);
+            for (key, value) in fields {
+                match value {
+                    Value::Object(_) | Value::Array(_) => {
+                        // Writing to a string cannot fail.
+                        let _ = writeln!(out, "{:indent$}{key}", "");
+                        write_value(out, value, indent + 2);
+                    }
+                    plain => {
+                        let _ = writeln!(out, "{:indent$}{key:width$}  {}", "", text(plain));
+                    }
+                }
+            }
+        }
+        Value::Array(items) if items.is_empty() => {
+            let _ = writeln!(out, "{:indent$}(none)", "");
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 && item.is_object() {
+                    out.push('\n');
+                }
+                write_value(out, item, indent);
+            }
+        }
+        plain => {
+            let _ = writeln!(out, "{:indent$}{}", "", text(plain));
+        }
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_read_as_lines() {
+        let value = serde_json::json!({"accepted": 3, "names": ["a", "b"], "inner": {"x": null}, "list": []});
+        assert_eq!(table(&value), "accepted  3\ninner\n  x  null\nlist\n  (none)\nnames\n  a\n  b\n");
+    }
+}
