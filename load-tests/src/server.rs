@@ -79,7 +79,9 @@ impl Server {
         });
         let address = address.await.context("the server did not say where it listens")??;
         // Whatever else it prints is read and dropped, so that it never blocks on a full pipe.
-        drop(tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} }));
+        drop(tokio::spawn(async move {
+            while let Ok(Some(_)) = lines.next_line().await {}
+        }));
         Ok(Self {
             address,
             write_key,

@@ -47,7 +47,10 @@ static LISTS: LazyLock<Result<Lists, String>> = LazyLock::new(|| {
         .size_limit(64 << 20)
         .build()
         .map_err(|error| error.to_string())?;
-    Ok(Lists { crawlers, browsers: Browsers::compiled_in()? })
+    Ok(Lists {
+        crawlers,
+        browsers: Browsers::compiled_in()?,
+    })
 });
 
 #[derive(Debug)]
@@ -59,13 +62,20 @@ pub(crate) struct Agents {
 impl Agents {
     pub(crate) fn compiled_in() -> Result<Self, AgentError> {
         let lists = LISTS.as_ref().map_err(|reason| AgentError(reason.clone()))?;
-        Ok(Self { lists, remembered: HashMap::new() })
+        Ok(Self {
+            lists,
+            remembered: HashMap::new(),
+        })
     }
 
     pub(crate) fn judge(&mut self, signal: Signal, user_agent: Option<&str>) -> Agent {
         let Some(text) = user_agent.map(str::trim).filter(|text| !text.is_empty()) else {
             // Tills, call centres and servers name no user agent; absence is no evidence.
-            return Agent { human_permille: 1000, indicators: Vec::new(), family: None };
+            return Agent {
+                human_permille: 1000,
+                indicators: Vec::new(),
+                family: None,
+            };
         };
         let known = self.look_up(text);
         let mail = matches!(signal, Signal::EmailOpen | Signal::EmailClick);
@@ -78,7 +88,11 @@ impl Agents {
         } else {
             (1000, Vec::new())
         };
-        Agent { human_permille, indicators, family: known.family }
+        Agent {
+            human_permille,
+            indicators,
+            family: known.family,
+        }
     }
 
     fn look_up(&mut self, text: &str) -> Known {
@@ -86,7 +100,10 @@ impl Agents {
             return known.clone();
         }
         let looked_at = text.get(..text.floor_char_boundary(LOOKED_AT)).unwrap_or(text);
-        let known = Known { crawler: self.lists.crawlers.is_match(looked_at.as_bytes()), family: self.lists.browsers.family(looked_at) };
+        let known = Known {
+            crawler: self.lists.crawlers.is_match(looked_at.as_bytes()),
+            family: self.lists.browsers.family(looked_at),
+        };
         if self.remembered.len() >= REMEMBERED {
             self.remembered.clear();
         }
@@ -109,7 +126,8 @@ pub(crate) mod tests {
             user_agent: None,
             oldest: None,
         };
-        let text = serde_json::json!({"user_id": "u", "signal": signal, "context": {"user_agent": user_agent.unwrap_or("")}});
+        let text =
+            serde_json::json!({"user_id": "u", "signal": signal, "context": {"user_agent": user_agent.unwrap_or("")}});
         read(&text.to_string(), &receipt).unwrap()
     }
 
@@ -124,16 +142,29 @@ pub(crate) mod tests {
             (Signal::PageView, None, true, None),
             (Signal::PageView, Some(FIREFOX), true, None),
             (Signal::PageView, Some(GOOGLEBOT), false, Some("crawler_user_agent")),
-            (Signal::PageView, Some("Mozilla/5.0 (X11; Linux x86_64) HeadlessChrome/156.0"), false, Some("crawler_user_agent")),
+            (
+                Signal::PageView,
+                Some("Mozilla/5.0 (X11; Linux x86_64) HeadlessChrome/156.0"),
+                false,
+                Some("crawler_user_agent"),
+            ),
             (Signal::EmailOpen, Some(GMAIL), true, Some("mail_image_proxy")),
-            (Signal::EmailOpen, Some("Mozilla/5.0"), false, Some("apple_mail_privacy")),
+            (
+                Signal::EmailOpen,
+                Some("Mozilla/5.0"),
+                false,
+                Some("apple_mail_privacy"),
+            ),
             (Signal::PageView, Some("Mozilla/5.0"), true, None),
         ] {
             let agent = agents.judge(signal, user_agent);
             assert_eq!(agent.is_human(), human, "{user_agent:?}");
             assert_eq!(agent.indicators.first().copied(), indicator, "{user_agent:?}");
         }
-        assert_eq!(agents.judge(Signal::PageView, Some(FIREFOX)).family.as_deref(), Some("Firefox"));
+        assert_eq!(
+            agents.judge(Signal::PageView, Some(FIREFOX)).family.as_deref(),
+            Some("Firefox")
+        );
     }
 
     #[test]

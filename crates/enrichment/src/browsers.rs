@@ -24,6 +24,9 @@ impl Browsers {
     }
 
     pub(crate) fn family(&self, user_agent: &str) -> Option<String> {
-        self.extractor.ua.extract(user_agent).map(|found| found.family.into_owned())
+        self.extractor
+            .ua
+            .extract(user_agent)
+            .map(|found| found.family.into_owned())
     }
 }

@@ -5,7 +5,21 @@
 use vigie_event::{PersonId, PersonIds, Signal};
 
 /// Ids that careless clients send for "nobody"; linking them would make one person of many.
-const NOBODY: &[&str] = &["null", "undefined", "none", "nil", "anonymous", "guest", "unknown", "0", "-1", "false", "true", "nan", "[object object]"];
+const NOBODY: &[&str] = &[
+    "null",
+    "undefined",
+    "none",
+    "nil",
+    "anonymous",
+    "guest",
+    "unknown",
+    "0",
+    "-1",
+    "false",
+    "true",
+    "nan",
+    "[object object]",
+];
 
 /// Pairs of (identity that gives up its record, identity that takes it in).
 ///
@@ -16,10 +30,15 @@ pub(crate) fn links(signal: Signal, person: &PersonIds) -> Vec<(PersonId, Person
     match (signal, &person.user, &person.anonymous, &person.previous) {
         (Signal::Identify, Some(user), Some(anonymous), _) => links.extend(pair(anonymous, user)),
         (Signal::Alias, user, anonymous, Some(previous)) => {
-            let Some(now) = user.as_ref().or(anonymous.as_ref()) else { return links };
+            let Some(now) = user.as_ref().or(anonymous.as_ref()) else {
+                return links;
+            };
             // An alias does not say of which kind the previous id is, so both are declared; the one that never
             // existed becomes an empty signpost.
-            for before in [PersonId::known(previous), PersonId::anonymous(previous)].into_iter().flatten() {
+            for before in [PersonId::known(previous), PersonId::anonymous(previous)]
+                .into_iter()
+                .flatten()
+            {
                 links.extend(pair(&before, now));
             }
         }
@@ -53,7 +72,10 @@ mod tests {
     }
 
     fn shown(signal: Signal, person: &PersonIds) -> Vec<String> {
-        links(signal, person).iter().map(|(from, into)| format!("{from} -> {into}")).collect()
+        links(signal, person)
+            .iter()
+            .map(|(from, into)| format!("{from} -> {into}"))
+            .collect()
     }
 
     #[test]
@@ -62,15 +84,27 @@ mod tests {
         assert_eq!(shown(Signal::Identify, &both), ["anonymous:a -> u"]);
         assert!(shown(Signal::PageView, &both).is_empty());
         assert!(shown(Signal::Identify, &ids(Some("u"), None, None)).is_empty());
-        assert_eq!(shown(Signal::Alias, &ids(Some("new"), None, Some("old"))), ["old -> new", "anonymous:old -> new"]);
-        assert_eq!(shown(Signal::Alias, &ids(Some("z"), None, Some("b"))), ["z -> b", "anonymous:b -> z"]);
+        assert_eq!(
+            shown(Signal::Alias, &ids(Some("new"), None, Some("old"))),
+            ["old -> new", "anonymous:old -> new"]
+        );
+        assert_eq!(
+            shown(Signal::Alias, &ids(Some("z"), None, Some("b"))),
+            ["z -> b", "anonymous:b -> z"]
+        );
     }
 
     #[test]
     fn nobody_is_not_a_person() {
         for nobody in ["null", "Undefined", "[object Object]", " anonymous "] {
-            assert!(shown(Signal::Identify, &ids(Some("u"), Some(nobody), None)).is_empty(), "{nobody}");
-            assert!(shown(Signal::Identify, &ids(Some(nobody), Some("a"), None)).is_empty(), "{nobody}");
+            assert!(
+                shown(Signal::Identify, &ids(Some("u"), Some(nobody), None)).is_empty(),
+                "{nobody}"
+            );
+            assert!(
+                shown(Signal::Identify, &ids(Some(nobody), Some("a"), None)).is_empty(),
+                "{nobody}"
+            );
         }
     }
 }

@@ -38,7 +38,9 @@ pub struct Judge {
 impl Judge {
     /// A judge with the reference data that this release carries.
     pub fn new() -> Result<Self, AgentError> {
-        Ok(Self { agents: Agents::compiled_in()? })
+        Ok(Self {
+            agents: Agents::compiled_in()?,
+        })
     }
 
     /// Judges one event. The order matters, and each line says why it stands where it does.
@@ -51,7 +53,11 @@ impl Judge {
         };
         // Before anything is learnt about a person who does not want to be profiled. The event's own word counts at
         // once; an older word holds until a newer one replaces it.
-        let word = event.consent.get(&Purpose::Profiling).copied().or_else(|| known.consent(Purpose::Profiling));
+        let word = event
+            .consent
+            .get(&Purpose::Profiling)
+            .copied()
+            .or_else(|| known.consent(Purpose::Profiling));
         if word == Some(ConsentState::Refused) {
             return Verdict::Suppress(Suppression::Consent);
         }
@@ -64,6 +70,16 @@ impl Judge {
         let session = sessions::judge(signal, &agent, at, known);
         // Last: it concerns the next events of the person, not this one.
         let links = identity::links(signal, &event.person);
-        Verdict::Apply(Box::new(Enriched { event, signal, channel, at, time, agent, session, conflict, links }))
+        Verdict::Apply(Box::new(Enriched {
+            event,
+            signal,
+            channel,
+            at,
+            time,
+            agent,
+            session,
+            conflict,
+            links,
+        }))
     }
 }

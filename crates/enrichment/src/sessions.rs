@@ -22,7 +22,9 @@ pub(crate) fn judge(signal: Signal, agent: &Agent, at: Timestamp, known: &impl H
     }
     match known.visit_near(at) {
         Some(visit) if at.ms_since(visit.end) <= VISIT_GAP_MS && visit.start.ms_since(at) <= VISIT_GAP_MS => {
-            SessionVerdict::Continues { since: visit.start.min(at) }
+            SessionVerdict::Continues {
+                since: visit.start.min(at),
+            }
         }
         _ => SessionVerdict::Starts,
     }

@@ -17,7 +17,9 @@ const FUTURE_TOLERANCE_MS: i64 = 0;
 /// clock is off by more than [`SKEW_TOLERANCE_MS`], since below that it would only add the network's delay.
 pub(crate) fn judge(event: &Event) -> (Timestamp, TimeVerdict) {
     let received = event.received_at;
-    let Some(claimed) = event.occurred_at else { return (received, TimeVerdict::Received) };
+    let Some(claimed) = event.occurred_at else {
+        return (received, TimeVerdict::Received);
+    };
     let (at, verdict) = match event.sent_at {
         Some(sent) => {
             let skew = received.ms_since(sent);
@@ -30,7 +32,11 @@ pub(crate) fn judge(event: &Event) -> (Timestamp, TimeVerdict) {
         }
         None => (claimed, TimeVerdict::Client),
     };
-    if at > received.plus_ms(FUTURE_TOLERANCE_MS) { (received, TimeVerdict::Clamped) } else { (at, verdict) }
+    if at > received.plus_ms(FUTURE_TOLERANCE_MS) {
+        (received, TimeVerdict::Clamped)
+    } else {
+        (at, verdict)
+    }
 }
 
 #[cfg(test)]
@@ -57,11 +63,23 @@ mod tests {
             (Some(-5_000), None, (-5_000, TimeVerdict::Client)),
             (Some(-5_000), Some(-200), (-5_000, TimeVerdict::Client)),
             // A clock that is two hours ahead, an event sent three seconds after it happened.
-            (Some(2 * hour - 3_000), Some(2 * hour), (-3_000, TimeVerdict::SkewCorrected)),
+            (
+                Some(2 * hour - 3_000),
+                Some(2 * hour),
+                (-3_000, TimeVerdict::SkewCorrected),
+            ),
             // A clock that is a day behind.
-            (Some(-24 * hour - 3_000), Some(-24 * hour), (-3_000, TimeVerdict::SkewCorrected)),
+            (
+                Some(-24 * hour - 3_000),
+                Some(-24 * hour),
+                (-3_000, TimeVerdict::SkewCorrected),
+            ),
             // Back-dated data sent by a machine with a wrong clock: the data are not the clock's.
-            (Some(-900 * 24 * hour), Some(2 * hour), (-900 * 24 * hour, TimeVerdict::Client)),
+            (
+                Some(-900 * 24 * hour),
+                Some(2 * hour),
+                (-900 * 24 * hour, TimeVerdict::Client),
+            ),
             (Some(600_000), None, (0, TimeVerdict::Clamped)),
             (Some(1), Some(0), (0, TimeVerdict::Clamped)),
             (Some(7_000 * 365 * 24 * hour), None, (0, TimeVerdict::Clamped)),

@@ -124,7 +124,10 @@ mod tests {
 
     #[test]
     fn parts_do_not_run_together() {
-        assert_ne!(fingerprint([b"ab".as_slice(), b"c"]), fingerprint([b"a".as_slice(), b"bc"]));
+        assert_ne!(
+            fingerprint([b"ab".as_slice(), b"c"]),
+            fingerprint([b"a".as_slice(), b"bc"])
+        );
         assert_eq!(fingerprint([b"ab".as_slice()]), fingerprint([b"ab".as_slice()]));
     }
 }

@@ -7,8 +7,8 @@
 
 use crate::event::fingerprint;
 use crate::{
-    Channel, Client, ConsentContext, Currency, Event, EventId, IdError, Money, PersonId, PersonIds, RejectCode, Signal, Source,
-    TimeError, Timestamp, Workspace,
+    Channel, Client, ConsentContext, Currency, Event, EventId, IdError, Money, PersonId, PersonIds, RejectCode, Signal,
+    Source, TimeError, Timestamp, Workspace,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -151,7 +151,11 @@ pub fn read(text: &str, receipt: &Receipt) -> Result<Event, Invalid> {
     Ok(Event {
         workspace: receipt.workspace.clone(),
         id,
-        person: PersonIds { user, anonymous, previous },
+        person: PersonIds {
+            user,
+            anonymous,
+            previous,
+        },
         signal,
         name: name.map(SmolStr::new),
         channel,
@@ -163,7 +167,11 @@ pub fn read(text: &str, receipt: &Receipt) -> Result<Event, Invalid> {
         order,
         consent,
         client: Client {
-            user_agent: context.user_agent.as_deref().map(SmolStr::new).or_else(|| receipt.user_agent.clone()),
+            user_agent: context
+                .user_agent
+                .as_deref()
+                .map(SmolStr::new)
+                .or_else(|| receipt.user_agent.clone()),
             page_url: context.page_url.as_deref().map(SmolStr::new),
             referrer: context.referrer.as_deref().map(SmolStr::new),
         },
@@ -192,7 +200,9 @@ pub fn optional_id(raw: Option<&RawValue>, field: &'static str) -> Result<Option
     if id.is_empty() {
         return Ok(None);
     }
-    PersonId::known(&id).map(|_| Some(SmolStr::new(&id))).map_err(|error| id_error(error, field))
+    PersonId::known(&id)
+        .map(|_| Some(SmolStr::new(&id)))
+        .map_err(|error| id_error(error, field))
 }
 
 /// A time given as text or number; `null`, `""` and absence are none.
@@ -209,7 +219,12 @@ pub fn time_field(raw: Option<&RawValue>, field: &'static str) -> Result<Option<
             Err(_) => Timestamp::parse(&text),
         }
     } else {
-        let number = text.split('.').next().unwrap_or(text).parse::<i64>().map_err(|_| Invalid::new(RejectCode::TimeType, field))?;
+        let number = text
+            .split('.')
+            .next()
+            .unwrap_or(text)
+            .parse::<i64>()
+            .map_err(|_| Invalid::new(RejectCode::TimeType, field))?;
         Timestamp::from_number(number)
     };
     parsed.map(Some).map_err(|error| match error {
@@ -238,7 +253,11 @@ pub fn money_field(amount: &RawValue, currency: &str) -> Result<Money, Invalid> 
         Cow::Borrowed(text)
     };
     let money = Money::parse(&text, currency).map_err(invalid)?;
-    if money.minor < 0 { Err(Invalid::new(RejectCode::Value, "money")) } else { Ok(money) }
+    if money.minor < 0 {
+        Err(Invalid::new(RejectCode::Value, "money"))
+    } else {
+        Ok(money)
+    }
 }
 
 /// The id of an event whose client gave none: a hash of workspace, content and the time of receipt. It cannot

@@ -20,6 +20,7 @@ mod event;
 mod ids;
 pub mod json;
 mod money;
+mod names;
 mod position;
 mod recent;
 mod record;

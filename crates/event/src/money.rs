@@ -56,7 +56,10 @@ impl Currency {
             *to = from.to_ascii_uppercase();
         }
         let currency = Self(code);
-        currency.exponent_if_listed().map(|_| currency).ok_or(MoneyError::Currency)
+        currency
+            .exponent_if_listed()
+            .map(|_| currency)
+            .ok_or(MoneyError::Currency)
     }
 
     /// The code, for example `EUR`.
@@ -114,7 +117,8 @@ impl Money {
             None => (false, mantissa),
         };
         let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-        if whole.is_empty() && fraction.is_empty() || !whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit()) {
+        if whole.is_empty() && fraction.is_empty() || !whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit())
+        {
             return Err(MoneyError::Amount);
         }
         // value = digits × 10^(power − fraction digits); wanted in units of 10^−exponent.
@@ -139,7 +143,10 @@ impl Money {
         if minor > MAX_MINOR {
             return Err(MoneyError::Range);
         }
-        Ok(Self { minor: if negative { -minor } else { minor }, currency })
+        Ok(Self {
+            minor: if negative { -minor } else { minor },
+            currency,
+        })
     }
 }
 
@@ -162,7 +169,9 @@ mod tests {
     use super::*;
 
     fn money(amount: &str, currency: &str) -> Result<String, MoneyError> {
-        Currency::parse(currency).and_then(|c| Money::parse(amount, c)).map(|m| m.to_string())
+        Currency::parse(currency)
+            .and_then(|c| Money::parse(amount, c))
+            .map(|m| m.to_string())
     }
 
     #[test]

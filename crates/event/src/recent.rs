@@ -44,7 +44,12 @@ impl RecentIds {
     pub fn seen(&self, id: &EventId, fingerprint: u64) -> Seen {
         let (hash, short) = Self::key(id, fingerprint);
         let from = self.entries.partition_point(|entry| entry.hash < hash);
-        let mut same_id = self.entries.iter().skip(from).take_while(|entry| entry.hash == hash).peekable();
+        let mut same_id = self
+            .entries
+            .iter()
+            .skip(from)
+            .take_while(|entry| entry.hash == hash)
+            .peekable();
         if same_id.peek().is_none() {
             Seen::New
         } else if same_id.any(|entry| entry.fingerprint == short) {
@@ -88,11 +93,16 @@ impl RecentIds {
 
     fn key(id: &EventId, fingerprint: u64) -> ([u8; 8], [u8; 4]) {
         let [a, b, c, d, ..] = fingerprint.to_le_bytes();
-        (xxh3_64_with_seed(id.as_str().as_bytes(), ID_SEED).to_be_bytes(), [a, b, c, d])
+        (
+            xxh3_64_with_seed(id.as_str().as_bytes(), ID_SEED).to_be_bytes(),
+            [a, b, c, d],
+        )
     }
 
     fn put(&mut self, entry: Entry) {
-        let at = self.entries.partition_point(|e| (e.hash, e.fingerprint) < (entry.hash, entry.fingerprint));
+        let at = self
+            .entries
+            .partition_point(|e| (e.hash, e.fingerprint) < (entry.hash, entry.fingerprint));
         match self.entries.get_mut(at) {
             Some(same) if same.hash == entry.hash && same.fingerprint == entry.fingerprint => {
                 same.day = same.day.max(entry.day);
@@ -103,7 +113,12 @@ impl RecentIds {
 
     fn shrink(&mut self, capacity: usize) {
         while self.entries.len() > capacity {
-            let oldest = self.entries.iter().enumerate().min_by_key(|(_, e)| (e.day, e.hash, e.fingerprint)).map(|(i, _)| i);
+            let oldest = self
+                .entries
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, e)| (e.day, e.hash, e.fingerprint))
+                .map(|(i, _)| i);
             if let Some(index) = oldest {
                 let _ = self.entries.remove(index);
             }

@@ -197,7 +197,11 @@ impl Signal {
     /// The signal of a stable code.
     #[must_use]
     pub fn from_code(code: u8) -> Option<Self> {
-        Self::ALL.binary_search_by_key(&code, |signal| signal.code()).ok().and_then(|at| Self::ALL.get(at)).copied()
+        Self::ALL
+            .binary_search_by_key(&code, |signal| signal.code())
+            .ok()
+            .and_then(|at| Self::ALL.get(at))
+            .copied()
     }
 
     /// `true` when the customer acted of their own accord, so that the signal speaks against drifting away.

@@ -121,7 +121,12 @@ mod tests {
     #[test]
     fn the_usual_ways_to_write_an_instant_agree() {
         let expected = Timestamp(879_945_300_000);
-        for text in ["1997-11-19T13:15:00Z", "1997-11-19T14:15:00+01:00", "1997-11-19T13:15:00", "1997-11-19T13:15:00.000Z"] {
+        for text in [
+            "1997-11-19T13:15:00Z",
+            "1997-11-19T14:15:00+01:00",
+            "1997-11-19T13:15:00",
+            "1997-11-19T13:15:00.000Z",
+        ] {
             assert_eq!(Timestamp::parse(text), Ok(expected), "{text}");
         }
         assert_eq!(Timestamp::parse("1997-11-19"), Ok(Day(10_184).start()));

@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use vigie_enrichment::{History, Judge, Visit};
 use vigie_event::{
-    Body, ConsentState, Control, CustomerKey, DAY_MS, Day, Enriched, Event, EventId, Forward, Link, Merge, MergePart, Origin, Partition,
-    PersonId, Position, Purpose, Record, RejectCode, Seen, Timestamp, Verdict, Workspace, partition_for,
+    Body, ConsentState, Control, CustomerKey, DAY_MS, Day, Enriched, Event, EventId, Forward, Link, Merge, MergePart,
+    Origin, Partition, PersonId, Position, Purpose, Record, RejectCode, Seen, Timestamp, Verdict, Workspace,
+    partition_for,
 };
 use vigie_ingestion::log::Entry;
 use vigie_relance::{Decision, FlagKind, Look, evaluate, next_due};
@@ -113,7 +114,11 @@ impl<'a> Batch<'a> {
             return Ok(After::Nothing);
         }
         if position.offset > meta.next {
-            return Err(WorkerError::Skipped { partition: position.partition, expected: meta.next, found: position.offset });
+            return Err(WorkerError::Skipped {
+                partition: position.partition,
+                expected: meta.next,
+                found: position.offset,
+            });
         }
         if meta.is_repeated(record.origin) {
             meta.next = position.offset.next();
@@ -142,8 +147,10 @@ impl<'a> Batch<'a> {
                 After::Nothing
             }
             Body::Control(Control::Activate { model, policies, .. }) => {
-                let active = Active::parse(&model, &policies)
-                    .map_err(|error| WorkerError::Control { position, reason: error.to_string() })?;
+                let active = Active::parse(&model, &policies).map_err(|error| WorkerError::Control {
+                    position,
+                    reason: error.to_string(),
+                })?;
                 let state = self.state(position.partition)?;
                 state.meta.active = Some(active.reference(position.offset));
                 state.meta.rearm = Some(Rearm { after: None });
@@ -160,13 +167,19 @@ impl<'a> Batch<'a> {
     /// Fires every timer of the partition that is due at `clock`, in order of (due, customer).
     pub(crate) fn fire(&mut self, partition: Partition, clock: Timestamp) -> Result<(), WorkerError> {
         loop {
-            let Some(due) = self.due.get_mut(&partition) else { return Ok(()) };
+            let Some(due) = self.due.get_mut(&partition) else {
+                return Ok(());
+            };
             match due.first() {
                 Some((at, _)) if *at <= clock => {}
                 _ => return Ok(()),
             }
-            let Some((at, key)) = due.pop_first() else { return Ok(()) };
-            let Some(loaded) = self.customers.get_mut(&key) else { return Err(WorkerError::NotFetched { key }) };
+            let Some((at, key)) = due.pop_first() else {
+                return Ok(());
+            };
+            let Some(loaded) = self.customers.get_mut(&key) else {
+                return Err(WorkerError::NotFetched { key });
+            };
             loaded.touched = true;
             if loaded.state.timer == Some(at) {
                 self.tally.timers.push((at, clock));
@@ -211,7 +224,14 @@ impl<'a> Batch<'a> {
         self.tally.received.push(received_at);
         let verdict = self.judge.judge(*event, &Known { state: &loaded.state });
         if verdict == Verdict::Duplicate {
-            return self.book(partition, &workspace, &Books { duplicate: 1, ..Books::default() });
+            return self.book(
+                partition,
+                &workspace,
+                &Books {
+                    duplicate: 1,
+                    ..Books::default()
+                },
+            );
         }
         loaded.touched = true;
         loaded.by_event = true;
@@ -221,15 +241,40 @@ impl<'a> Batch<'a> {
         }
         match verdict {
             Verdict::Duplicate => {}
-            Verdict::Suppress(_) => self.book(partition, &workspace, &Books { suppressed: 1, ..Books::default() })?,
+            Verdict::Suppress(_) => self.book(
+                partition,
+                &workspace,
+                &Books {
+                    suppressed: 1,
+                    ..Books::default()
+                },
+            )?,
             Verdict::Apply(enriched) => {
-                let Enriched { event, signal, channel, at, agent, conflict, links, .. } = *enriched;
-                let observation = Observation { at, signal, channel, money: event.money, human: agent.is_human() };
+                let Enriched {
+                    event,
+                    signal,
+                    channel,
+                    at,
+                    agent,
+                    conflict,
+                    links,
+                    ..
+                } = *enriched;
+                let observation = Observation {
+                    at,
+                    signal,
+                    channel,
+                    money: event.money,
+                    human: agent.is_human(),
+                };
                 if loaded.state.fold(&identity, &observation) == Folded::TooManyIdentities {
                     return self.set_aside(position, &event, RejectCode::TooManyIdentities);
                 }
                 let today = received_at.day();
-                loaded.state.recent.forget_before(Day(clock.day().0.saturating_sub(DEDUP_DAYS)));
+                loaded
+                    .state
+                    .recent
+                    .forget_before(Day(clock.day().0.saturating_sub(DEDUP_DAYS)));
                 loaded.state.recent.insert(&id, fingerprint, today, DEDUP_IDS);
                 let new_links: Vec<(PersonId, PersonId)> = links
                     .into_iter()
@@ -238,9 +283,23 @@ impl<'a> Batch<'a> {
                         loaded.state.note_link(other)
                     })
                     .collect();
-                self.book(partition, &workspace, &Books { applied: 1, conflict: u64::from(conflict), ..Books::default() })?;
+                self.book(
+                    partition,
+                    &workspace,
+                    &Books {
+                        applied: 1,
+                        conflict: u64::from(conflict),
+                        ..Books::default()
+                    },
+                )?;
                 for (from, to) in new_links {
-                    let link = Link { workspace: key.workspace.clone(), from: from.clone(), to, at: clock, by: id.clone() };
+                    let link = Link {
+                        workspace: key.workspace.clone(),
+                        from: from.clone(),
+                        to,
+                        at: clock,
+                        by: id.clone(),
+                    };
                     self.derive(from.as_str(), Body::Link(link));
                 }
             }
@@ -264,16 +323,41 @@ impl<'a> Batch<'a> {
                     ..CustomerState::default()
                 };
                 loaded.touched = true;
-                let Link { workspace, from, to, at, by } = link;
-                let merge = Merge { workspace, from, into: to.clone(), at, by, parts: vec![MergePart { state }] };
+                let Link {
+                    workspace,
+                    from,
+                    to,
+                    at,
+                    by,
+                } = link;
+                let merge = Merge {
+                    workspace,
+                    from,
+                    into: to.clone(),
+                    at,
+                    by,
+                    parts: vec![MergePart { state }],
+                };
                 self.derive(to.as_str(), Body::Merge(merge));
             }
             Some(target) if target == link.to => {}
             // A device that two known customers have signed in on links neither of them to the other.
-            Some(target) if !link.from.is_known() && target.is_known() && link.to.is_known() => self.tally.link_conflicts += 1,
+            Some(target) if !link.from.is_known() && target.is_known() && link.to.is_known() => {
+                self.tally.link_conflicts += 1
+            }
             Some(target) => {
-                let (to, from) = if target < link.to { (target, link.to) } else { (link.to, target) };
-                let next = Link { workspace: link.workspace, from: from.clone(), to, at: link.at, by: link.by };
+                let (to, from) = if target < link.to {
+                    (target, link.to)
+                } else {
+                    (link.to, target)
+                };
+                let next = Link {
+                    workspace: link.workspace,
+                    from: from.clone(),
+                    to,
+                    at: link.at,
+                    by: link.by,
+                };
                 self.derive(from.as_str(), Body::Link(next));
             }
         }
@@ -288,8 +372,10 @@ impl<'a> Batch<'a> {
             return Ok(());
         }
         for part in &merge.parts {
-            let gathered = CustomerState::decode(&part.state)
-                .map_err(|error| WorkerError::Undecodable { position, reason: error.to_string() })?;
+            let gathered = CustomerState::decode(&part.state).map_err(|error| WorkerError::Undecodable {
+                position,
+                reason: error.to_string(),
+            })?;
             loaded.state.merge(&gathered);
         }
         let _ = loaded.state.note_link(&merge.from);
@@ -303,7 +389,9 @@ impl<'a> Batch<'a> {
             Some(active) => Arc::clone(active),
             None => return Err(WorkerError::NoModel { partition }),
         };
-        let Some(loaded) = self.customers.get_mut(key) else { return Err(WorkerError::NotFetched { key: key.clone() }) };
+        let Some(loaded) = self.customers.get_mut(key) else {
+            return Err(WorkerError::NotFetched { key: key.clone() });
+        };
         let before = loaded.state.timer;
         loaded.touched = true;
         if loaded.state.linked_to.is_some() {
@@ -311,15 +399,29 @@ impl<'a> Batch<'a> {
             loaded.state.rank = None;
         } else {
             let scorer = Scorer::of(&loaded.state, &active.model);
-            let mut look = Look { key, state: &mut loaded.state, scorer: &scorer, model: &active.model, now: at };
+            let mut look = Look {
+                key,
+                state: &mut loaded.state,
+                scorer: &scorer,
+                model: &active.model,
+                now: at,
+            };
             for decision in evaluate(&active.policies, &mut look) {
                 match decision {
                     Decision::Flag { id, flag } => {
-                        let label = if flag.kind == FlagKind::HeldOut { "held_out" } else { "flagged" };
+                        let label = if flag.kind == FlagKind::HeldOut {
+                            "held_out"
+                        } else {
+                            "flagged"
+                        };
                         *self.tally.decisions.entry((flag.policy.clone(), label)).or_default() += 1;
                         // A struct of strings and finite numbers always has a JSON form.
                         let body = Bytes::from(serde_json::to_vec(&flag).unwrap_or_default());
-                        self.flags.push(FlagRow { workspace: key.workspace.clone(), id, body });
+                        self.flags.push(FlagRow {
+                            workspace: key.workspace.clone(),
+                            id,
+                            body,
+                        });
                     }
                     Decision::Refused { policy, reason } => {
                         *self.tally.refusals.entry((policy, reason.label())).or_default() += 1;
@@ -329,7 +431,9 @@ impl<'a> Batch<'a> {
             let scores = scorer.refreshed(at);
             let horizon = at.plus_ms(TIMER_HORIZON_MS);
             let crossing = next_due(&active.policies, &loaded.state.ledger, &scorer, at, horizon);
-            let refresh = scorer.next_refresh(at, crossing.unwrap_or(horizon)).map(|due| due.max(at.plus_ms(1)));
+            let refresh = scorer
+                .next_refresh(at, crossing.unwrap_or(horizon))
+                .map(|due| due.max(at.plus_ms(1)));
             loaded.state.timer = [crossing, refresh].into_iter().flatten().min();
             loaded.state.rank = scores.attrition_ppm.map(rank);
             loaded.state.refreshed = Some(scores);
@@ -355,7 +459,10 @@ impl<'a> Batch<'a> {
         let target = partition_for(person, self.partitions);
         let origin = self.cause.as_mut().map(|(position, given)| {
             let index = given.entry(target).or_default();
-            let origin = Origin { position: *position, index: *index };
+            let origin = Origin {
+                position: *position,
+                index: *index,
+            };
             *index = index.saturating_add(1);
             origin
         });
@@ -363,19 +470,36 @@ impl<'a> Batch<'a> {
     }
 
     fn set_aside(&mut self, position: Position, event: &Event, code: RejectCode) -> Result<(), WorkerError> {
-        self.dead_letters.push(DeadLetter { position, code, event: event.clone() });
-        self.book(position.partition, &event.workspace, &Books { dead_letter: 1, ..Books::default() })
+        self.dead_letters.push(DeadLetter {
+            position,
+            code,
+            event: event.clone(),
+        });
+        self.book(
+            position.partition,
+            &event.workspace,
+            &Books {
+                dead_letter: 1,
+                ..Books::default()
+            },
+        )
     }
 
     /// Books an outcome where the record was read: in the partition's own books, and in the batch's for operations.
     fn book(&mut self, partition: Partition, workspace: &Workspace, outcome: &Books) -> Result<(), WorkerError> {
-        self.meta(partition)?.books.entry(workspace.clone()).or_default().add(outcome);
+        self.meta(partition)?
+            .books
+            .entry(workspace.clone())
+            .or_default()
+            .add(outcome);
         self.tally.books.entry(workspace.clone()).or_default().add(outcome);
         Ok(())
     }
 
     fn state(&mut self, partition: Partition) -> Result<&mut PartitionState, WorkerError> {
-        self.states.get_mut(&partition).ok_or(WorkerError::NotOwned { partition })
+        self.states
+            .get_mut(&partition)
+            .ok_or(WorkerError::NotOwned { partition })
     }
 
     pub(crate) fn meta(&mut self, partition: Partition) -> Result<&mut crate::meta::Meta, WorkerError> {
@@ -403,8 +527,15 @@ impl History for Known<'_> {
     }
 
     fn visit_near(&self, at: Timestamp) -> Option<Visit> {
-        let near = self.state.parts.values().filter_map(|part| part.calendar().session_near(at));
-        near.map(|session| Visit { start: session.start_at(), end: session.end_at() }).max_by_key(|visit| visit.end)
+        let near = self
+            .state
+            .parts
+            .values()
+            .filter_map(|part| part.calendar().session_near(at));
+        near.map(|session| Visit {
+            start: session.start_at(),
+            end: session.end_at(),
+        })
+        .max_by_key(|visit| visit.end)
     }
 }
-

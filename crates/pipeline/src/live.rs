@@ -26,7 +26,11 @@ pub struct LiveOptions {
 
 impl Default for LiveOptions {
     fn default() -> Self {
-        Self { batch_records: 5_000, batch_bytes: 4 << 20, persist_every: Duration::from_secs(5) }
+        Self {
+            batch_records: 5_000,
+            batch_bytes: 4 << 20,
+            persist_every: Duration::from_secs(5),
+        }
     }
 }
 
@@ -72,7 +76,11 @@ impl<L: Log, S: Store, D: DeadLetterSink> Live<L, S, D> {
         let persist_ms = i64::try_from(self.options.persist_every.as_millis()).unwrap_or(i64::MAX);
         loop {
             let stopping = *stop.borrow();
-            let wait = if stopping { Duration::ZERO } else { self.patience(clock()) };
+            let wait = if stopping {
+                Duration::ZERO
+            } else {
+                self.patience(clock())
+            };
             let entries = tokio::select! {
                 biased;
                 _ = stop.changed(), if !stopping => continue,
@@ -124,7 +132,9 @@ impl<L: Log, S: Store, D: DeadLetterSink> Live<L, S, D> {
     fn caught_up(&self) -> bool {
         let positions = self.worker.positions();
         let ends = self.worker.log().ends();
-        positions.iter().all(|(partition, next)| ends.get(usize::from(partition.0)).is_none_or(|end| next >= end))
+        positions
+            .iter()
+            .all(|(partition, next)| ends.get(usize::from(partition.0)).is_none_or(|end| next >= end))
     }
 
     /// Appends a tick to partitions whose timers are due and which no record moves on.
@@ -156,6 +166,11 @@ fn passing(error: &WorkerError) -> bool {
 
 /// Age of the first record of a batch.
 fn oldest(entries: &[vigie_ingestion::log::Entry], now: Timestamp) -> Duration {
-    let at = entries.first().and_then(|entry| vigie_event::Record::decode(&entry.payload).ok()).map(|record| record.at());
-    at.map_or(Duration::ZERO, |at| Duration::from_millis(u64::try_from(now.ms_since(at)).unwrap_or(0)))
+    let at = entries
+        .first()
+        .and_then(|entry| vigie_event::Record::decode(&entry.payload).ok())
+        .map(|record| record.at());
+    at.map_or(Duration::ZERO, |at| {
+        Duration::from_millis(u64::try_from(now.ms_since(at)).unwrap_or(0))
+    })
 }

@@ -65,11 +65,18 @@ pub enum ActiveError {
 impl Active {
     /// Reads both texts.
     pub fn parse(model: &str, policies: &str) -> Result<Self, ActiveError> {
-        Ok(Self { model: Model::parse(model)?, policies: PolicySet::parse(policies)? })
+        Ok(Self {
+            model: Model::parse(model)?,
+            policies: PolicySet::parse(policies)?,
+        })
     }
 
     pub(crate) fn reference(&self, at: Offset) -> ActiveRef {
-        ActiveRef { model: self.model.fingerprint, policies: self.policies.fingerprint, at }
+        ActiveRef {
+            model: self.model.fingerprint,
+            policies: self.policies.fingerprint,
+            at,
+        }
     }
 }
 
@@ -145,8 +152,18 @@ mod tests {
 
     #[test]
     fn bytes_read_back_and_damage_does_not() {
-        let mut meta = Meta { next: Offset(7), clock: Timestamp(9), ..Meta::default() };
-        let _ = meta.books.insert(Workspace::new("w").unwrap(), Books { applied: 3, ..Books::default() });
+        let mut meta = Meta {
+            next: Offset(7),
+            clock: Timestamp(9),
+            ..Meta::default()
+        };
+        let _ = meta.books.insert(
+            Workspace::new("w").unwrap(),
+            Books {
+                applied: 3,
+                ..Books::default()
+            },
+        );
         let bytes = meta.encode();
         assert_eq!(Meta::decode(&bytes), Some(meta));
         assert_eq!(Meta::decode(&bytes[..bytes.len() - 1]), None);
@@ -157,7 +174,15 @@ mod tests {
     #[test]
     fn an_origin_counts_once_and_only_forwards() {
         let mut meta = Meta::default();
-        let origin = |offset, index| Some(Origin { position: Position { partition: Partition(3), offset: Offset(offset) }, index });
+        let origin = |offset, index| {
+            Some(Origin {
+                position: Position {
+                    partition: Partition(3),
+                    offset: Offset(offset),
+                },
+                index,
+            })
+        };
         assert!(!meta.is_repeated(None));
         assert!(!meta.is_repeated(origin(5, 0)));
         assert!(meta.is_repeated(origin(5, 0)));

@@ -30,14 +30,27 @@ impl Sim {
     }
 
     /// An installation over a log and a store that exist already: a restart.
-    pub async fn over(log: Arc<MemoryLog>, store: Arc<MemoryStore>, model: &str, policies: &str, now: Timestamp) -> Result<Self, WorkerError> {
-        let mut worker = Worker::open(log, store, Arc::new(()), Metrics::disabled()).await?;
-        let _ = worker.activate(model, policies, now).await?;
-        let reader = worker.log().reader(worker.positions())?;
-        let mut sim = Self { worker, reader, now };
+    pub async fn over(
+        log: Arc<MemoryLog>,
+        store: Arc<MemoryStore>,
+        model: &str,
+        policies: &str,
+        now: Timestamp,
+    ) -> Result<Self, WorkerError> {
+        let mut sim = Self::open(log, store, now).await?;
+        let _ = sim.worker.survey().await?;
+        let _ = sim.worker.activate(model, policies, now).await?;
         sim.worker.resume(now).await?;
         sim.settle(usize::MAX).await?;
         Ok(sim)
+    }
+
+    /// An installation over a log and a store that exist already, with nothing folded and nothing put in force that the
+    /// log itself does not say: a replay.
+    pub async fn open(log: Arc<MemoryLog>, store: Arc<MemoryStore>, now: Timestamp) -> Result<Self, WorkerError> {
+        let worker = Worker::open(log, store, Arc::new(()), Metrics::disabled()).await?;
+        let reader = worker.log().reader(worker.positions())?;
+        Ok(Self { worker, reader, now })
     }
 
     /// The time of the simulation.
@@ -54,7 +67,10 @@ impl Sim {
             self.now = self.now.max(event.received_at);
             let key = event.person.key().map_or("", |person| person.as_str());
             let partition = partition_for(key, partitions);
-            records.push((partition, Bytes::from(Record::new(Body::Event(Box::new(event))).encode())));
+            records.push((
+                partition,
+                Bytes::from(Record::new(Body::Event(Box::new(event))).encode()),
+            ));
         }
         let _ = self.worker.log().append(records).await?;
         Ok(())
@@ -90,9 +106,13 @@ impl Sim {
     pub async fn customer(&self, key: &CustomerKey) -> Result<Option<CustomerState>, WorkerError> {
         let mut key = key.clone();
         loop {
-            let Some(Some(bytes)) = self.worker.store().load(std::slice::from_ref(&key)).await?.pop() else { return Ok(None) };
-            let state = CustomerState::decode(&bytes)
-                .map_err(|error| WorkerError::Record { key: key.clone(), reason: error.to_string() })?;
+            let Some(Some(bytes)) = self.worker.store().load(std::slice::from_ref(&key)).await?.pop() else {
+                return Ok(None);
+            };
+            let state = CustomerState::decode(&bytes).map_err(|error| WorkerError::Record {
+                key: key.clone(),
+                reason: error.to_string(),
+            })?;
             match &state.linked_to {
                 Some(target) => key.person = target.clone(),
                 None => return Ok(Some(state)),

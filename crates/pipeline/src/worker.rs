@@ -10,7 +10,8 @@ use std::future::Future;
 use std::sync::Arc;
 use vigie_enrichment::Judge;
 use vigie_event::{
-    Body, CodecError, Control, CustomerKey, Event, Offset, Partition, Position, Record, RejectCode, Tick, Timestamp, Workspace, partition_for,
+    Body, CodecError, Control, CustomerKey, Event, Offset, Partition, Position, Record, RejectCode, Tick, Timestamp,
+    Workspace, partition_for,
 };
 use vigie_ingestion::log::{Entry, Log, LogError, LogReader};
 use vigie_scoring::CustomerState;
@@ -132,6 +133,8 @@ pub struct Worker<L: Log, S: Store, D: DeadLetterSink> {
     status: StatusHandle,
     epoch: u64,
     states: BTreeMap<Partition, PartitionState>,
+    /// What the part of the log that is not folded yet will put in force; known after a survey.
+    coming: BTreeMap<Partition, Arc<Active>>,
 }
 
 impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
@@ -153,7 +156,16 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
                     match known.iter().find(same) {
                         Some(active) => Some(Arc::clone(active)),
                         None => {
-                            let active = Arc::new(read_control(&*log, Position { partition, offset: wanted.at }).await?);
+                            let active = Arc::new(
+                                read_control(
+                                    &*log,
+                                    Position {
+                                        partition,
+                                        offset: wanted.at,
+                                    },
+                                )
+                                .await?,
+                            );
                             known.push(Arc::clone(&active));
                             Some(active)
                         }
@@ -163,7 +175,17 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
             let _ = states.insert(partition, PartitionState { meta, active });
         }
         let status = StatusHandle::default();
-        let worker = Self { log, store, dead_letters, judge: Judge::new()?, metrics, status, epoch, states };
+        let worker = Self {
+            log,
+            store,
+            dead_letters,
+            judge: Judge::new()?,
+            metrics,
+            status,
+            epoch,
+            states,
+            coming: BTreeMap::new(),
+        };
         worker.publish_all().await?;
         Ok(worker)
     }
@@ -171,7 +193,10 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
     /// Where each partition goes on.
     #[must_use]
     pub fn positions(&self) -> BTreeMap<Partition, Offset> {
-        self.states.iter().map(|(partition, state)| (*partition, state.meta.next)).collect()
+        self.states
+            .iter()
+            .map(|(partition, state)| (*partition, state.meta.next))
+            .collect()
     }
 
     /// The latest status, shared.
@@ -196,16 +221,32 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
         &self.metrics
     }
 
-    /// Makes sure that this model and these policies are in force, by control records wherever they are not. Call it
-    /// before events are accepted: events folded earlier belong to what was in force then.
+    /// Makes sure that this model and these policies are in force, by control records wherever they are not. Call it after
+    /// a survey and before events are accepted: events folded earlier belong to what was in force then.
     pub async fn activate(&mut self, model: &str, policies: &str, at: Timestamp) -> Result<bool, WorkerError> {
-        let position = Position { partition: Partition(0), offset: Offset(0) };
-        let wanted = Active::parse(model, policies).map_err(|error| WorkerError::Control { position, reason: error.to_string() })?;
-        let differs = |state: &PartitionState| state.active.as_deref() != Some(&wanted);
-        let body = Body::Control(Control::Activate { at, model: model.into(), policies: policies.into() });
+        let position = Position {
+            partition: Partition(0),
+            offset: Offset(0),
+        };
+        let wanted = Active::parse(model, policies).map_err(|error| WorkerError::Control {
+            position,
+            reason: error.to_string(),
+        })?;
+        let differs = |partition: &Partition, state: &PartitionState| {
+            self.coming.get(partition).or(state.active.as_ref()).map(Arc::as_ref) != Some(&wanted)
+        };
+        let body = Body::Control(Control::Activate {
+            at,
+            model: model.into(),
+            policies: policies.into(),
+        });
         let bytes = Bytes::from(Record::new(body).encode());
-        let records: Vec<_> =
-            self.states.iter().filter(|(_, state)| differs(state)).map(|(partition, _)| (*partition, bytes.clone())).collect();
+        let records: Vec<_> = self
+            .states
+            .iter()
+            .filter(|(partition, state)| differs(partition, state))
+            .map(|(partition, _)| (*partition, bytes.clone()))
+            .collect();
         if records.is_empty() {
             return Ok(false);
         }
@@ -213,9 +254,9 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
         Ok(true)
     }
 
-    /// Events that the log holds and the stored state does not, per workspace: the part of the books that is in flight.
-    /// Reads the log to its end.
-    pub async fn backlog(&self) -> Result<BTreeMap<Workspace, u64>, WorkerError> {
+    /// Reads the part of the log that is not folded yet: counts its events per workspace (the part of the books that is in
+    /// flight) and notes what it will put in force.
+    pub async fn survey(&mut self) -> Result<BTreeMap<Workspace, u64>, WorkerError> {
         let mut counts: BTreeMap<Workspace, u64> = BTreeMap::new();
         let ends = self.log.ends();
         let mut open: BTreeMap<Partition, Offset> = BTreeMap::new();
@@ -240,6 +281,13 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
                     continue;
                 }
                 let record = decode(&entry)?;
+                if let Body::Control(Control::Activate { model, policies, .. }) = &record.body {
+                    let active = Active::parse(model, policies).map_err(|error| WorkerError::Control {
+                        position: entry.position,
+                        reason: error.to_string(),
+                    })?;
+                    let _ = self.coming.insert(partition, Arc::new(active));
+                }
                 let workspace = match &record.body {
                     Body::Event(event) => Some(&event.workspace),
                     // A forwarded event counts here unless its source will be read, and forwarded, again.
@@ -247,8 +295,12 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
                         .origin
                         .filter(|origin| {
                             let source = self.states.get(&origin.position.partition);
-                            let taken = self.states.get(&partition).and_then(|state| state.meta.origins.get(&origin.position.partition));
-                            source.is_some_and(|state| origin.position.offset < state.meta.next) && taken.is_none_or(|taken| taken < origin)
+                            let taken = self
+                                .states
+                                .get(&partition)
+                                .and_then(|state| state.meta.origins.get(&origin.position.partition));
+                            source.is_some_and(|state| origin.position.offset < state.meta.next)
+                                && taken.is_none_or(|taken| taken < origin)
                         })
                         .map(|_| &forward.event.workspace),
                     _ => None,
@@ -290,8 +342,12 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
 
     /// Continues looks at customers that a crash interrupted.
     pub async fn resume(&mut self, now: Timestamp) -> Result<(), WorkerError> {
-        let open: Vec<Partition> =
-            self.states.iter().filter(|(_, state)| state.meta.rearm.is_some()).map(|(partition, _)| *partition).collect();
+        let open: Vec<Partition> = self
+            .states
+            .iter()
+            .filter(|(_, state)| state.meta.rearm.is_some())
+            .map(|(partition, _)| *partition)
+            .collect();
         for partition in open {
             self.rearm(partition, now).await?;
         }
@@ -302,19 +358,28 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
     pub fn overdue(&self, now: Timestamp) -> Vec<Partition> {
         self.status.read(|status| {
             let late = |state: &PartitionStatus| state.due.is_some_and(|due| due <= now && state.clock < due);
-            status.partitions.iter().filter(|(_, state)| late(state)).map(|(partition, _)| *partition).collect()
+            status
+                .partitions
+                .iter()
+                .filter(|(_, state)| late(state))
+                .map(|(partition, _)| *partition)
+                .collect()
         })
     }
 
     /// The earliest timer of all partitions.
     pub fn next_due(&self) -> Option<Timestamp> {
-        self.status.read(|status| status.partitions.values().filter_map(|state| state.due).min())
+        self.status
+            .read(|status| status.partitions.values().filter_map(|state| state.due).min())
     }
 
     /// Appends a tick to each of the partitions.
     pub async fn tick(&self, partitions: &[Partition], at: Timestamp) -> Result<(), WorkerError> {
         let bytes = Bytes::from(Record::new(Body::Tick(Tick { at })).encode());
-        let _ = self.log.append(partitions.iter().map(|partition| (*partition, bytes.clone())).collect()).await?;
+        let _ = self
+            .log
+            .append(partitions.iter().map(|partition| (*partition, bytes.clone())).collect())
+            .await?;
         self.metrics.pipeline.ticks_appended(partitions.len() as u64);
         Ok(())
     }
@@ -349,18 +414,26 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
         let mut until: BTreeMap<Partition, Timestamp> = BTreeMap::new();
         for (entry, record) in batch {
             let partition = entry.position.partition;
-            let clock = self.states.get(&partition).map_or(Timestamp(i64::MIN), |state| state.meta.clock);
+            let clock = self
+                .states
+                .get(&partition)
+                .map_or(Timestamp(i64::MIN), |state| state.meta.clock);
             let latest = until.entry(partition).or_insert(clock);
             *latest = (*latest).max(record.at());
         }
         until
     }
 
-    async fn fetch_due(&self, batch: &[(Entry, Record)]) -> Result<BTreeMap<Partition, Vec<(Timestamp, CustomerKey)>>, WorkerError> {
+    async fn fetch_due(
+        &self,
+        batch: &[(Entry, Record)],
+    ) -> Result<BTreeMap<Partition, Vec<(Timestamp, CustomerKey)>>, WorkerError> {
         let mut due = BTreeMap::new();
         for (partition, until) in self.horizon(batch) {
             // The status knows the next timer: most batches need not ask the store at all.
-            let next = self.status.read(|status| status.partitions.get(&partition).and_then(|state| state.due));
+            let next = self
+                .status
+                .read(|status| status.partitions.get(&partition).and_then(|state| state.due));
             if next.is_some_and(|next| next <= until) {
                 let _ = due.insert(partition, self.store.due(partition, until, TIMERS_PER_STEP).await?);
             }
@@ -398,9 +471,17 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
                 let _ = work.due.insert(partition, timers.into_iter().collect());
             }
         }
-        let touched: BTreeSet<Partition> = batch.iter().map(|(entry, _)| entry.position.partition).chain(portion).collect();
+        let touched: BTreeSet<Partition> = batch
+            .iter()
+            .map(|(entry, _)| entry.position.partition)
+            .chain(portion)
+            .collect();
         for partition in &touched {
-            let state = self.states.get(partition).cloned().ok_or(WorkerError::NotOwned { partition: *partition })?;
+            let state = self
+                .states
+                .get(partition)
+                .cloned()
+                .ok_or(WorkerError::NotOwned { partition: *partition })?;
             let _ = work.states.insert(*partition, state);
         }
         let mut after = After::Nothing;
@@ -408,14 +489,27 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
             after = work.fold(entry, record.clone())?;
         }
         if let Some(partition) = portion {
-            let last = work.due.get(&partition).and_then(|timers| timers.last()).map(|(at, _)| *at);
+            let last = work
+                .due
+                .get(&partition)
+                .and_then(|timers| timers.last())
+                .map(|(at, _)| *at);
             if let Some(last) = last {
                 work.fire(partition, last)?;
             }
         }
         // Write.
-        let Batch { states, customers, derived, flags, dead_letters, tally, .. } = work;
-        self.write(states, customers, derived, flags, dead_letters, &tally).await?;
+        let Batch {
+            states,
+            customers,
+            derived,
+            flags,
+            dead_letters,
+            tally,
+            ..
+        } = work;
+        self.write(states, customers, derived, flags, dead_letters, &tally)
+            .await?;
         metrics.pipeline.step(batch.len(), lap.elapsed());
         self.report(&tally, now);
         if after == After::Rearm
@@ -429,8 +523,14 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
     /// Looks at every customer of a partition, in portions, remembering in each commit how far it has come.
     async fn rearm(&mut self, partition: Partition, now: Timestamp) -> Result<(), WorkerError> {
         loop {
-            let state = self.states.get(&partition).cloned().ok_or(WorkerError::NotOwned { partition })?;
-            let Some(Rearm { after }) = state.meta.rearm.clone() else { return Ok(()) };
+            let state = self
+                .states
+                .get(&partition)
+                .cloned()
+                .ok_or(WorkerError::NotOwned { partition })?;
+            let Some(Rearm { after }) = state.meta.rearm.clone() else {
+                return Ok(());
+            };
             let rows = self.store.scan(partition, after, REARMED_PER_STEP).await?;
             let last = rows.last().map(|(key, _)| key.clone());
             let complete = rows.len() < REARMED_PER_STEP;
@@ -445,15 +545,31 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
             if let Some(state) = work.states.get_mut(&partition) {
                 state.meta.rearm = (!complete).then_some(Rearm { after: last });
             }
-            let Batch { states, customers, derived, flags, dead_letters, tally, .. } = work;
-            self.write(states, customers, derived, flags, dead_letters, &tally).await?;
+            let Batch {
+                states,
+                customers,
+                derived,
+                flags,
+                dead_letters,
+                tally,
+                ..
+            } = work;
+            self.write(states, customers, derived, flags, dead_letters, &tally)
+                .await?;
             self.report(&tally, now);
         }
     }
 
     async fn load(&self, keys: Vec<CustomerKey>) -> Result<BTreeMap<CustomerKey, Loaded>, WorkerError> {
-        let stored = if keys.is_empty() { Vec::new() } else { self.store.load(&keys).await? };
-        keys.into_iter().zip(stored).map(|(key, bytes)| read(&key, bytes).map(|loaded| (key, loaded))).collect()
+        let stored = if keys.is_empty() {
+            Vec::new()
+        } else {
+            self.store.load(&keys).await?
+        };
+        keys.into_iter()
+            .zip(stored)
+            .map(|(key, bytes)| read(&key, bytes).map(|loaded| (key, loaded)))
+            .collect()
     }
 
     async fn write(
@@ -468,11 +584,17 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
         let partitions = self.log.partitions();
         // What other partitions must learn is in the log before this step counts as done; repeats are recognised there.
         if !derived.is_empty() {
-            let records = derived.iter().map(|(partition, record)| (*partition, Bytes::from(record.encode()))).collect();
+            let records = derived
+                .iter()
+                .map(|(partition, record)| (*partition, Bytes::from(record.encode())))
+                .collect();
             let _ = self.log.append(records).await?;
         }
         if !dead_letters.is_empty() {
-            self.dead_letters.keep(dead_letters).await.map_err(WorkerError::DeadLetter)?;
+            self.dead_letters
+                .keep(dead_letters)
+                .await
+                .map_err(WorkerError::DeadLetter)?;
         }
         let (mut by_event, mut by_timer) = (0, 0);
         let mut writes = Vec::new();
@@ -498,7 +620,10 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
         }
         let commit = Commit {
             epoch: self.epoch,
-            partitions: states.iter().map(|(partition, state)| (*partition, Bytes::from(state.meta.encode()))).collect(),
+            partitions: states
+                .iter()
+                .map(|(partition, state)| (*partition, Bytes::from(state.meta.encode())))
+                .collect(),
             customers: writes,
             flags,
         };
@@ -520,9 +645,14 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
             status.touched_by_timer += by_timer;
             for (partition, state) in &states {
                 let due = dues.get(partition).copied().flatten();
-                let _ = status
-                    .partitions
-                    .insert(*partition, PartitionStatus { next: state.meta.next, clock: state.meta.clock, due });
+                let _ = status.partitions.insert(
+                    *partition,
+                    PartitionStatus {
+                        next: state.meta.next,
+                        clock: state.meta.clock,
+                        due,
+                    },
+                );
             }
             if let Some(active) = states.values().find_map(|state| state.active.clone()) {
                 status.active = Some(active);
@@ -550,11 +680,21 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
                 }
             }
         }
-        tally.received.iter().for_each(|at| self.metrics.pipeline.event_to_score(since(*at)));
-        tally.timers.iter().for_each(|(due, _)| self.metrics.pipeline.timer_fired(since(*due)));
+        tally
+            .received
+            .iter()
+            .for_each(|at| self.metrics.pipeline.event_to_score(since(*at)));
+        tally
+            .timers
+            .iter()
+            .for_each(|(due, _)| self.metrics.pipeline.timer_fired(since(*due)));
         self.metrics.pipeline.scores_written(tally.scores);
         for ((policy, kind), count) in &tally.decisions {
-            let decision = if *kind == "held_out" { Decision::HeldOut } else { Decision::Flagged };
+            let decision = if *kind == "held_out" {
+                Decision::HeldOut
+            } else {
+                Decision::Flagged
+            };
             self.metrics.relance.decided(policy, decision, *count);
         }
         for ((policy, reason), count) in &tally.refusals {
@@ -562,7 +702,10 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
             self.metrics.relance.decided(policy, Decision::Refused, *count);
         }
         if tally.link_conflicts > 0 {
-            tracing::warn!(count = tally.link_conflicts, "devices shared by several known customers were not linked");
+            tracing::warn!(
+                count = tally.link_conflicts,
+                "devices shared by several known customers were not linked"
+            );
         }
         let ends = self.log.ends();
         for (partition, state) in &self.states {
@@ -575,7 +718,14 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
         let mut partitions = BTreeMap::new();
         for (partition, state) in &self.states {
             let due = self.store.next_due(*partition).await?;
-            let _ = partitions.insert(*partition, PartitionStatus { next: state.meta.next, clock: state.meta.clock, due });
+            let _ = partitions.insert(
+                *partition,
+                PartitionStatus {
+                    next: state.meta.next,
+                    clock: state.meta.clock,
+                    due,
+                },
+            );
         }
         self.status.update(|status| {
             status.partitions = partitions;
@@ -591,26 +741,49 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
 }
 
 fn decode(entry: &Entry) -> Result<Record, WorkerError> {
-    Record::decode(&entry.payload)
-        .map_err(|error: CodecError| WorkerError::Undecodable { position: entry.position, reason: error.to_string() })
+    Record::decode(&entry.payload).map_err(|error: CodecError| WorkerError::Undecodable {
+        position: entry.position,
+        reason: error.to_string(),
+    })
 }
 
 fn read(key: &CustomerKey, bytes: Option<Bytes>) -> Result<Loaded, WorkerError> {
-    let Some(bytes) = bytes else { return Ok(Loaded::default()) };
-    let state = CustomerState::decode(&bytes).map_err(|error| WorkerError::Record { key: key.clone(), reason: error.to_string() })?;
-    Ok(Loaded { stored_timer: state.timer, stored_rank: state.rank, state, touched: false, by_event: false })
+    let Some(bytes) = bytes else {
+        return Ok(Loaded::default());
+    };
+    let state = CustomerState::decode(&bytes).map_err(|error| WorkerError::Record {
+        key: key.clone(),
+        reason: error.to_string(),
+    })?;
+    Ok(Loaded {
+        stored_timer: state.timer,
+        stored_rank: state.rank,
+        state,
+        touched: false,
+        by_event: false,
+    })
 }
 
 /// Reads one control record of the log.
 async fn read_control<L: Log>(log: &L, position: Position) -> Result<Active, WorkerError> {
-    let undecodable = |reason: &str| WorkerError::Undecodable { position, reason: reason.to_owned() };
+    let undecodable = |reason: &str| WorkerError::Undecodable {
+        position,
+        reason: reason.to_owned(),
+    };
     let mut reader = log.reader(BTreeMap::from([(position.partition, position.offset)]))?;
     let entries = reader.next(1, 1, std::time::Duration::from_secs(5)).await?;
-    let entry = entries.first().ok_or_else(|| undecodable("the control record is not in the log"))?;
+    let entry = entries
+        .first()
+        .ok_or_else(|| undecodable("the control record is not in the log"))?;
     match decode(entry)?.body {
         Body::Control(Control::Activate { model, policies, .. }) => {
-            Active::parse(&model, &policies).map_err(|error| WorkerError::Control { position, reason: error.to_string() })
+            Active::parse(&model, &policies).map_err(|error| WorkerError::Control {
+                position,
+                reason: error.to_string(),
+            })
         }
-        _ => Err(undecodable("the stored state names it as a control record, which it is not")),
+        _ => Err(undecodable(
+            "the stored state names it as a control record, which it is not",
+        )),
     }
 }

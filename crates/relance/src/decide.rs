@@ -116,7 +116,10 @@ fn evaluate_one(policy: &Policy, score: f64, look: &mut Look<'_>) -> Option<Deci
         None
     } else if let Some(reason) = refusal(policy, look.key, look.state, look.scorer.features(), now) {
         let counted = entry.refused.replace(reason.code()) == Some(reason.code());
-        (!counted).then(|| Decision::Refused { policy: policy.id.to_string(), reason })
+        (!counted).then(|| Decision::Refused {
+            policy: policy.id.to_string(),
+            reason,
+        })
     } else {
         let id = flag_id(look.key, policy.id.as_str(), policy.version, now);
         entry.armed = false;
@@ -124,7 +127,10 @@ fn evaluate_one(policy: &Policy, score: f64, look: &mut Look<'_>) -> Option<Deci
         entry.last_flag = Some(RaisedFlag { at: now, id });
         entry.cooldown_until = Some(now.plus_ms(i64::from(policy.cooldown_days) * DAY_MS));
         entry.policy_version = policy.version;
-        Some(Decision::Flag { id, flag: Box::new(describe(policy, score, id, look)) })
+        Some(Decision::Flag {
+            id,
+            flag: Box::new(describe(policy, score, id, look)),
+        })
     };
     if entry != before {
         let _ = look.state.ledger.policies.insert(policy.id.clone(), entry);
@@ -135,7 +141,13 @@ fn evaluate_one(policy: &Policy, score: f64, look: &mut Look<'_>) -> Option<Deci
 /// The first instant after `now`, under continued silence, at which [`evaluate`] would decide something new; at most
 /// `until`. `None` when silence alone changes nothing.
 #[must_use]
-pub fn next_due(set: &PolicySet, ledger: &Ledger, scorer: &Scorer<'_>, now: Timestamp, until: Timestamp) -> Option<Timestamp> {
+pub fn next_due(
+    set: &PolicySet,
+    ledger: &Ledger,
+    scorer: &Scorer<'_>,
+    now: Timestamp,
+    until: Timestamp,
+) -> Option<Timestamp> {
     let mut earliest: Option<Timestamp> = None;
     for policy in &set.policies {
         let entry = ledger.policies.get(&policy.id);
@@ -144,20 +156,35 @@ pub fn next_due(set: &PolicySet, ledger: &Ledger, scorer: &Scorer<'_>, now: Time
         if !armed || entry.is_some_and(|entry| entry.refused.is_some()) {
             continue;
         }
-        let from = entry.and_then(|entry| entry.cooldown_until).map_or(now, |cooled| cooled.max(now));
+        let from = entry
+            .and_then(|entry| entry.cooldown_until)
+            .map_or(now, |cooled| cooled.max(now));
         let limit = earliest.unwrap_or(until);
         let due = scorer.first_crossing(policy.score, policy.threshold, from, limit);
-        earliest = [earliest, due.map(|due| due.max(now.plus_ms(1)))].into_iter().flatten().min();
+        earliest = [earliest, due.map(|due| due.max(now.plus_ms(1)))]
+            .into_iter()
+            .flatten()
+            .min();
     }
     earliest
 }
 
-fn refusal(policy: &Policy, key: &CustomerKey, state: &CustomerState, features: &Features, now: Timestamp) -> Option<Refusal> {
+fn refusal(
+    policy: &Policy,
+    key: &CustomerKey,
+    state: &CustomerState,
+    features: &Features,
+    now: Timestamp,
+) -> Option<Refusal> {
     let eligible = &policy.eligible;
     let said = |purpose: Purpose| state.consent.get(&purpose).map(|ConsentRecord { state, .. }| *state);
     let purchase_days = features.purchases.map_or(0, |purchases| purchases.x.saturating_add(1));
-    let active_days = features.engagement.map_or(0, |engagement| engagement.x.saturating_add(1));
-    let silent_days = features.engagement.map_or(i64::MAX, |engagement| now.ms_since(engagement.last) / DAY_MS);
+    let active_days = features
+        .engagement
+        .map_or(0, |engagement| engagement.x.saturating_add(1));
+    let silent_days = features
+        .engagement
+        .map_or(i64::MAX, |engagement| now.ms_since(engagement.last) / DAY_MS);
     let marketing = said(Purpose::Marketing);
     // Rights come first: they are reasons that no setting can overrule.
     if said(Purpose::Profiling) == Some(ConsentState::Refused) || marketing == Some(ConsentState::Refused) {
@@ -188,14 +215,25 @@ fn describe(policy: &Policy, value: f64, id: FlagId, look: &Look<'_>) -> Flag {
         customer: look.key.person.to_string(),
         policy: policy.id.to_string(),
         policy_version: format!("{:016x}", policy.version),
-        kind: if draw < policy.holdout { FlagKind::HeldOut } else { FlagKind::Flagged },
-        score: FlagScore { kind: score_name(policy.score), value, threshold: policy.threshold },
+        kind: if draw < policy.holdout {
+            FlagKind::HeldOut
+        } else {
+            FlagKind::Flagged
+        },
+        score: FlagScore {
+            kind: score_name(policy.score),
+            value,
+            threshold: policy.threshold,
+        },
         raised_at: look.now.to_string(),
         stage: assessment.stage.label().to_owned(),
         reasons: assessment
             .reasons
             .iter()
-            .map(|reason| FlagReason { code: reason.code.label().to_owned(), text: reason.text.clone() })
+            .map(|reason| FlagReason {
+                code: reason.code.label().to_owned(),
+                text: reason.text.clone(),
+            })
             .collect(),
         model: assessment.model,
     }

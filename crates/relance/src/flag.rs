@@ -79,7 +79,10 @@ pub struct FlagReason {
 /// embedded log and a broker give the same flags the same names.
 pub(crate) fn flag_id(key: &CustomerKey, policy: &str, policy_version: u64, raised_at: Timestamp) -> FlagId {
     let kind = if key.person.is_known() { "known" } else { "anonymous" };
-    let digest = digest(&[key.workspace.as_str(), kind, key.person.as_str(), policy], &[policy_version, raised_at.0.cast_unsigned()]);
+    let digest = digest(
+        &[key.workspace.as_str(), kind, key.person.as_str(), policy],
+        &[policy_version, raised_at.0.cast_unsigned()],
+    );
     let mut id = [0u8; 16];
     id.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
     FlagId(id)
@@ -88,7 +91,10 @@ pub(crate) fn flag_id(key: &CustomerKey, policy: &str, policy_version: u64, rais
 /// Where a customer stands in [0, 1) for a policy's hold-out: stateless, the same for every flag of the policy.
 pub(crate) fn holdout_draw(workspace: &str, person: &PersonId, policy: &str) -> f64 {
     let digest = digest(&["hold-out", workspace, person.as_str(), policy], &[]);
-    let bits = digest.iter().take(6).fold(0u64, |number, byte| number << 8 | u64::from(*byte));
+    let bits = digest
+        .iter()
+        .take(6)
+        .fold(0u64, |number, byte| number << 8 | u64::from(*byte));
     bits as f64 / (1u64 << 48) as f64
 }
 

@@ -154,7 +154,8 @@ impl PolicySet {
 
     /// Reads and validates a policy file.
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
-        let file: File = toml::from_str(text).map_err(|error| PolicyError::Syntax(error.to_string().trim_end().to_owned()))?;
+        let file: File =
+            toml::from_str(text).map_err(|error| PolicyError::Syntax(error.to_string().trim_end().to_owned()))?;
         let mut problems = Vec::new();
         if file.policy.len() > MAX_POLICIES {
             problems.push(format!("{} policies are more than {MAX_POLICIES}", file.policy.len()));
@@ -175,7 +176,11 @@ impl PolicySet {
         }
         let digest = Sha256::digest(text.as_bytes());
         let version: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { version, fingerprint: first_eight(&digest), policies })
+        Ok(Self {
+            version,
+            fingerprint: first_eight(&digest),
+            policies,
+        })
     }
 
     /// The policy of that name.
@@ -190,17 +195,25 @@ impl Entry {
         let mut problems = Vec::new();
         let name = self.id.clone();
         let mut fault = |what: String| problems.push(format!("policy {name:?}: {what}"));
-        let id = PolicyId::new(&self.id).map_err(|error| fault(format!("id: {error}"))).ok();
+        let id = PolicyId::new(&self.id)
+            .map_err(|error| fault(format!("id: {error}")))
+            .ok();
         let score = parse_score(&self.score);
         if score.is_none() {
-            fault(format!("score {:?} is neither \"attrition\" nor \"churn-N\" with N from 1 to 3650 days", self.score));
+            fault(format!(
+                "score {:?} is neither \"attrition\" nor \"churn-N\" with N from 1 to 3650 days",
+                self.score
+            ));
         }
         if !(self.threshold > 0.0 && self.threshold < 1.0) {
             fault(format!("threshold {} is not between 0 and 1", self.threshold));
         }
         let rearm_below = self.rearm_below.unwrap_or(self.threshold * 0.75);
         if !(rearm_below > 0.0 && rearm_below < self.threshold) {
-            fault(format!("rearm-below {rearm_below} is not between 0 and the threshold {}", self.threshold));
+            fault(format!(
+                "rearm-below {rearm_below} is not between 0 and the threshold {}",
+                self.threshold
+            ));
         }
         if !(0.0..=0.9).contains(&self.holdout) {
             fault(format!("holdout {} is not between 0 and 0.9", self.holdout));
@@ -238,23 +251,45 @@ impl Entry {
         for number in [self.threshold, rearm_below, self.holdout] {
             hasher.update(number.to_bits().to_le_bytes());
         }
-        let Eligible { min_purchase_days, max_purchase_days, min_active_days, max_silence_days, known_only, marketing_consent } =
-            &self.eligible;
-        for number in [self.cooldown_days, *min_purchase_days, *max_purchase_days, *min_active_days, *max_silence_days] {
+        let Eligible {
+            min_purchase_days,
+            max_purchase_days,
+            min_active_days,
+            max_silence_days,
+            known_only,
+            marketing_consent,
+        } = &self.eligible;
+        for number in [
+            self.cooldown_days,
+            *min_purchase_days,
+            *max_purchase_days,
+            *min_active_days,
+            *max_silence_days,
+        ] {
             hasher.update(number.to_le_bytes());
         }
-        hasher.update([u8::from(*known_only), u8::from(*marketing_consent == MarketingConsent::Granted)]);
+        hasher.update([
+            u8::from(*known_only),
+            u8::from(*marketing_consent == MarketingConsent::Granted),
+        ]);
         first_eight(&hasher.finalize())
     }
 }
 
 fn first_eight(digest: &[u8]) -> u64 {
-    digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+    digest
+        .iter()
+        .take(8)
+        .fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 fn parse_score(text: &str) -> Option<ScoreKind> {
     match text.strip_prefix("churn-") {
-        Some(days) => days.parse::<u16>().ok().filter(|days| (1..=3650).contains(days)).map(ScoreKind::Churn),
+        Some(days) => days
+            .parse::<u16>()
+            .ok()
+            .filter(|days| (1..=3650).contains(days))
+            .map(ScoreKind::Churn),
         None => (text == "attrition").then_some(ScoreKind::Attrition),
     }
 }
@@ -284,12 +319,22 @@ mod tests {
             threshold = 0.5
             rearm-below = 0.6
         "#;
-        let Err(PolicyError::Values(problems)) = PolicySet::parse(text) else { panic!("accepted") };
+        let Err(PolicyError::Values(problems)) = PolicySet::parse(text) else {
+            panic!("accepted")
+        };
         let shown = problems.join("\n");
-        for part in ["\"a\": score", "threshold 1.5", "holdout 2", "\"a\" stands twice", "rearm-below 0.6"] {
+        for part in [
+            "\"a\": score",
+            "threshold 1.5",
+            "holdout 2",
+            "\"a\" stands twice",
+            "rearm-below 0.6",
+        ] {
             assert!(shown.contains(part), "{part} is missing in\n{shown}");
         }
-        let Err(PolicyError::Syntax(message)) = PolicySet::parse("[[policy]]\nid = \"a\"\nscore = \"attrition\"\nthreshold = 0.5\ncooldwn = 3") else {
+        let Err(PolicyError::Syntax(message)) =
+            PolicySet::parse("[[policy]]\nid = \"a\"\nscore = \"attrition\"\nthreshold = 0.5\ncooldwn = 3")
+        else {
             panic!("accepted")
         };
         assert!(message.contains("line 5") && message.contains("cooldwn"), "{message}");
@@ -298,7 +343,8 @@ mod tests {
     #[test]
     fn the_version_changes_with_what_decides_and_only_with_that() {
         let version = |threshold: &str, goal: &str| {
-            let text = format!("[[policy]]\nid = \"a\"\nscore = \"attrition\"\nthreshold = {threshold}\ngoal = \"{goal}\"");
+            let text =
+                format!("[[policy]]\nid = \"a\"\nscore = \"attrition\"\nthreshold = {threshold}\ngoal = \"{goal}\"");
             PolicySet::parse(&text).unwrap().policies[0].version
         };
         assert_eq!(version("0.5", "x"), version("0.5", "y"));

@@ -217,22 +217,46 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Up(up) => self::up(up),
         Command::Demo(demo) => self::demo(&demo),
         Command::Config(ConfigCommand::Check { file, settings }) => {
-            let sources = sources(Settings { config: file.or(settings.config), settings: settings.settings }, Vec::new());
+            let sources = sources(
+                Settings {
+                    config: file.or(settings.config),
+                    settings: settings.settings,
+                },
+                Vec::new(),
+            );
             print(&commands::check(sources).map_err(|errors| Failure::Usage(errors.to_string()))?)
         }
-        Command::Config(ConfigCommand::Show { settings, origin, output }) => {
-            let options = ShowOptions { origin, json: output.output == Format::Json };
-            print(&commands::show(sources(settings, Vec::new()), options).map_err(|errors| Failure::Usage(errors.to_string()))?)
+        Command::Config(ConfigCommand::Show {
+            settings,
+            origin,
+            output,
+        }) => {
+            let options = ShowOptions {
+                origin,
+                json: output.output == Format::Json,
+            };
+            print(
+                &commands::show(sources(settings, Vec::new()), options)
+                    .map_err(|errors| Failure::Usage(errors.to_string()))?,
+            )
         }
         Command::DeadLetters(letters) => self::letters(letters),
         Command::Books { remote } => {
             let books = Remote::new(&remote.url, &remote.key).get("/v1/books")?;
-            print(&if remote.output.output == Format::Json { pretty(&books) } else { client::table(&books) })
+            print(&if remote.output.output == Format::Json {
+                pretty(&books)
+            } else {
+                client::table(&books)
+            })
         }
         Command::Healthcheck { url } => {
             let (ready, text) = Remote::new(&url, "").ready()?;
             print(&text)?;
-            if ready { Ok(()) } else { Err(anyhow!("not ready").into()) }
+            if ready {
+                Ok(())
+            } else {
+                Err(anyhow!("not ready").into())
+            }
         }
         Command::Version { output } => {
             let version = env!("CARGO_PKG_VERSION");
@@ -280,18 +304,35 @@ fn up(up: Up) -> Result<(), Failure> {
 }
 
 fn demo(options: &Demo) -> Result<(), Failure> {
-    let temporary = if options.data_dir.is_none() { Some(tempfile::tempdir()?) } else { None };
-    let dir = options.data_dir.clone().or_else(|| temporary.as_ref().map(|dir| dir.path().to_owned())).unwrap_or_default();
+    let temporary = if options.data_dir.is_none() {
+        Some(tempfile::tempdir()?)
+    } else {
+        None
+    };
+    let dir = options
+        .data_dir
+        .clone()
+        .or_else(|| temporary.as_ref().map(|dir| dir.path().to_owned()))
+        .unwrap_or_default();
     let flags = vec![
         ("data.dir".to_owned(), dir.display().to_string()),
         ("server.listen".to_owned(), format!("127.0.0.1:{}", options.port)),
         ("log-output.level".to_owned(), "warn".to_owned()),
     ];
-    let config = load(ConfigSources { file: None, environment: Vec::new(), flags })?;
+    let config = load(ConfigSources {
+        file: None,
+        environment: Vec::new(),
+        flags,
+    })?;
     vigie_telemetry::logging::install(config.log_output.format, config.log_output.level.as_str())?;
     runtime()?.block_on(async {
         let mut stop = StopSignal::new()?;
-        let play = demo::Play { data: options.data, seed: options.seed, customers: options.customers, once: options.once };
+        let play = demo::Play {
+            data: options.data,
+            seed: options.seed,
+            customers: options.customers,
+            once: options.once,
+        };
         let stream = demo::Stream::open(&play, clocks::now())?;
         let running = server::start(&config, stream.clock()).await?;
         let outcome = tokio::select! {
@@ -308,7 +349,8 @@ fn letters(letters: Letters) -> Result<(), Failure> {
     let (remote, answer) = match letters {
         Letters::List { remote, limit, cursor } => {
             let cursor = cursor.map_or_else(String::new, |cursor| format!("&cursor={cursor}"));
-            let answer = Remote::new(&remote.url, &remote.key).get(&format!("/v1/dead-letters?limit={limit}{cursor}"))?;
+            let answer =
+                Remote::new(&remote.url, &remote.key).get(&format!("/v1/dead-letters?limit={limit}{cursor}"))?;
             (remote, answer)
         }
         Letters::Show { id, remote } => {
@@ -320,7 +362,11 @@ fn letters(letters: Letters) -> Result<(), Failure> {
             (remote, answer)
         }
     };
-    print(&if remote.output.output == Format::Json { pretty(&answer) } else { client::table(&answer) })
+    print(&if remote.output.output == Format::Json {
+        pretty(&answer)
+    } else {
+        client::table(&answer)
+    })
 }
 
 fn started(running: &server::Running, format: Format) -> String {
@@ -381,7 +427,10 @@ struct StopSignal {
 
 impl StopSignal {
     fn new() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     async fn received(&mut self) {
@@ -404,7 +453,11 @@ mod tests {
         command.clone().debug_assert();
         let mut stack: Vec<&clap::Command> = vec![&command];
         while let Some(command) = stack.pop() {
-            assert!(command.get_about().is_some(), "{} has no description", command.get_name());
+            assert!(
+                command.get_about().is_some(),
+                "{} has no description",
+                command.get_name()
+            );
             stack.extend(command.get_subcommands().filter(|sub| sub.get_name() != "help"));
         }
     }

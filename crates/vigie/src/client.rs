@@ -17,17 +17,30 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn new(url: &str, key: &str) -> Self {
-        let config = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(false).build();
-        Self { agent: config.into(), url: url.trim_end_matches('/').to_owned(), key: key.to_owned() }
+        let config = ureq::Agent::config_builder()
+            .timeout_global(Some(TIMEOUT))
+            .http_status_as_error(false)
+            .build();
+        Self {
+            agent: config.into(),
+            url: url.trim_end_matches('/').to_owned(),
+            key: key.to_owned(),
+        }
     }
 
     pub(crate) fn get(&self, path: &str) -> Result<Value> {
-        let request = self.agent.get(format!("{}{path}", self.url)).header("Authorization", format!("Bearer {}", self.key));
+        let request = self
+            .agent
+            .get(format!("{}{path}", self.url))
+            .header("Authorization", format!("Bearer {}", self.key));
         self.answer(request.call())
     }
 
     pub(crate) fn post(&self, path: &str) -> Result<Value> {
-        let request = self.agent.post(format!("{}{path}", self.url)).header("Authorization", format!("Bearer {}", self.key));
+        let request = self
+            .agent
+            .post(format!("{}{path}", self.url))
+            .header("Authorization", format!("Bearer {}", self.key));
         self.answer(request.send_empty())
     }
 
@@ -40,7 +53,8 @@ impl Server {
     }
 
     fn answer(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Value> {
-        let mut answer = answer.with_context(|| format!("no answer from {}; is vigie up there? (--url, VIGIE_URL)", self.url))?;
+        let mut answer =
+            answer.with_context(|| format!("no answer from {}; is vigie up there? (--url, VIGIE_URL)", self.url))?;
         let status = answer.status();
         let text = answer.body_mut().read_to_string()?;
         let value: Value = serde_json::from_str(&text).map_err(|_| anyhow!("{status}: the answer is not JSON"))?;
@@ -104,6 +118,9 @@ mod tests {
     #[test]
     fn documents_read_as_lines() {
         let value = serde_json::json!({"accepted": 3, "names": ["a", "b"], "inner": {"x": null}, "list": []});
-        assert_eq!(table(&value), "accepted  3\ninner\n  x  null\nlist\n  (none)\nnames\n  a\n  b\n");
+        assert_eq!(
+            table(&value),
+            "accepted  3\ninner\n  x  null\nlist\n  (none)\nnames\n  a\n  b\n"
+        );
     }
 }

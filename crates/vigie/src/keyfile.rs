@@ -37,7 +37,8 @@ pub(crate) fn generated(dir: &Path) -> Result<(Generated, PathBuf)> {
     let path = dir.join(FILE);
     match std::fs::read_to_string(&path) {
         Ok(text) => {
-            let keys = toml::from_str(&text).with_context(|| format!("{} is damaged; delete it to get new keys", path.display()))?;
+            let keys = toml::from_str(&text)
+                .with_context(|| format!("{} is damaged; delete it to get new keys", path.display()))?;
             Ok((keys, path))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -48,10 +49,18 @@ pub(crate) fn generated(dir: &Path) -> Result<(Generated, PathBuf)> {
                 read: random("vr_")?,
                 admin: random("va_")?,
             };
-            let text = format!("# Made by vigie at its first start. Whoever has these keys has the data.\n{}", toml::to_string(&keys)?);
+            let text = format!(
+                "# Made by vigie at its first start. Whoever has these keys has the data.\n{}",
+                toml::to_string(&keys)?
+            );
             // Written aside and renamed, so that a crash leaves no half a file.
             let aside = dir.join(format!("{FILE}.new"));
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&aside)?;
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
             std::fs::rename(&aside, &path)?;
@@ -64,7 +73,8 @@ pub(crate) fn generated(dir: &Path) -> Result<(Generated, PathBuf)> {
 impl Generated {
     /// The keys as the collector takes them. They are for servers and the command line, hence without web origins.
     pub(crate) fn specs(&self) -> Result<Vec<KeySpec>> {
-        let workspace = Workspace::new(&self.workspace).map_err(|error| anyhow!("workspace of the generated keys: {error}"))?;
+        let workspace =
+            Workspace::new(&self.workspace).map_err(|error| anyhow!("workspace of the generated keys: {error}"))?;
         let spec = |kind, secret: &str, scopes: &[Grant]| KeySpec {
             workspace: workspace.clone(),
             kind,
@@ -99,12 +109,14 @@ pub(crate) fn configured(key: &Key) -> KeySpec {
 /// 160 random bits in base 32, after a prefix that lets a scanner of leaked secrets recognise them.
 fn random(prefix: &str) -> Result<String> {
     const ALPHABET: [char; 32] = [
-        'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l', 'm', 'n', 'o', 'p', 'q', 'r', 's', 't', 'u', 'v', 'w', 'x', 'y', 'z',
-        '2', '3', '4', '5', '6', '7',
+        'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l', 'm', 'n', 'o', 'p', 'q', 'r', 's', 't', 'u', 'v',
+        'w', 'x', 'y', 'z', '2', '3', '4', '5', '6', '7',
     ];
     let mut bytes = [0u8; 32];
     getrandom::fill(&mut bytes).map_err(|error| anyhow!("the system gives no random numbers: {error}"))?;
-    let digits = bytes.iter().map(|byte| ALPHABET.get(usize::from(byte % 32)).copied().unwrap_or('a'));
+    let digits = bytes
+        .iter()
+        .map(|byte| ALPHABET.get(usize::from(byte % 32)).copied().unwrap_or('a'));
     Ok(prefix.chars().chain(digits).collect())
 }
 

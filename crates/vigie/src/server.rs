@@ -15,8 +15,8 @@ use axum::routing::get;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -67,8 +67,10 @@ struct Journal(DeadLetters<EmbeddedLog>);
 
 impl DeadLetterSink for Journal {
     async fn keep(&self, letters: Vec<DeadLetter>) -> Result<(), String> {
-        let letters =
-            letters.iter().map(|letter| Letter::of_event(&letter.event, letter.code, Step::Fold, letter.position.offset.0)).collect();
+        let letters = letters
+            .iter()
+            .map(|letter| Letter::of_event(&letter.event, letter.code, Step::Fold, letter.position.offset.0))
+            .collect();
         self.0.add(letters).await.map(drop).map_err(|error| error.to_string())
     }
 }
@@ -79,7 +81,9 @@ struct Observe(Metrics);
 impl LogObserver for Observe {
     fn committed(&self, commit: &GroupCommit) {
         self.0.log.fsync(Duration::from_nanos(commit.sync_ns));
-        self.0.log.appended(Duration::from_nanos(commit.write_ns.saturating_add(commit.sync_ns)));
+        self.0
+            .log
+            .appended(Duration::from_nanos(commit.write_ns.saturating_add(commit.sync_ns)));
     }
 
     fn refused(&self, _tag: &'static str, _appends: usize) {
@@ -90,12 +94,19 @@ impl LogObserver for Observe {
 /// Starts everything by the given wall clock; returns once requests are answered.
 pub(crate) async fn start(config: &Config, clock: Clock) -> Result<Running> {
     let dir = &config.data.dir;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(|| format!("data directory {}", dir.display()))?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("data directory {}", dir.display()))?;
     let (model, policies) = texts(config)?;
     let active = Active::parse(&model, &policies)?;
 
     let revision = option_env!("VIGIE_REVISION").unwrap_or("unknown");
-    let exporter = Exporter::new(BuildInfo { version: env!("CARGO_PKG_VERSION"), revision })?;
+    let exporter = Exporter::new(BuildInfo {
+        version: env!("CARGO_PKG_VERSION"),
+        revision,
+    })?;
     let stopwatch = clocks::stopwatch();
     let metrics = exporter.metrics(stopwatch.clone());
 
@@ -105,10 +116,20 @@ pub(crate) async fn start(config: &Config, clock: Clock) -> Result<Running> {
     options.cache_bytes = config.store.cache_size.bytes();
     let store = Arc::new(EmbeddedStore::open(&dir.join("store"), &options)?);
 
-    let mut worker = Worker::open(Arc::clone(&log), Arc::clone(&store), Arc::new(Journal(letters.clone())), metrics.clone()).await?;
-    let backlog = worker.backlog().await?;
+    let mut worker = Worker::open(
+        Arc::clone(&log),
+        Arc::clone(&store),
+        Arc::new(Journal(letters.clone())),
+        metrics.clone(),
+    )
+    .await?;
+    let backlog = worker.survey().await?;
     if worker.activate(&model, &policies, clock()).await? {
-        tracing::info!(model = active.model.version, policies = active.policies.version, "put in force");
+        tracing::info!(
+            model = active.model.version,
+            policies = active.policies.version,
+            "put in force"
+        );
     }
     let status = worker.status();
     let intake = Intake::new(Arc::clone(&log), letters.clone(), metrics.clone());
@@ -125,7 +146,12 @@ pub(crate) async fn start(config: &Config, clock: Clock) -> Result<Running> {
 
     let ready = Arc::new(AtomicBool::new(false));
     let api = api(&store, &active, &clock, &ring, &intake, &status, &log, &ready);
-    let transport = Transport { limits: transport_limits(config), hosts: Vec::new(), metrics: metrics.clone(), clock: Arc::clone(&clock) };
+    let transport = Transport {
+        limits: transport_limits(config),
+        hosts: Vec::new(),
+        metrics: metrics.clone(),
+        clock: Arc::clone(&clock),
+    };
     let collector = Collector {
         intake: intake.clone(),
         keys: Arc::clone(&ring),
@@ -136,7 +162,9 @@ pub(crate) async fn start(config: &Config, clock: Clock) -> Result<Running> {
     };
     let mut router = vigie_ingestion::http::router(collector).merge(vigie_serve::router(api));
     let admin = metrics_routes(&exporter);
-    let listener = TcpListener::bind(config.server.listen).await.with_context(|| format!("listening on {}", config.server.listen))?;
+    let listener = TcpListener::bind(config.server.listen)
+        .await
+        .with_context(|| format!("listening on {}", config.server.listen))?;
     let url = format!("http://{}", listener.local_addr()?);
     let (stop_http, stopping) = watch::channel(false);
     let (stop_worker, worker_stopping) = watch::channel(false);
@@ -147,7 +175,9 @@ pub(crate) async fn start(config: &Config, clock: Clock) -> Result<Running> {
             let (admin_listener, bound) = bind(address).await?;
             admin_url = Some(format!("http://{bound}"));
             let (transport, stopping) = (transport.clone(), stopping.clone());
-            drop(tokio::spawn(async move { serve(admin_listener, admin, transport, until(stopping)).await }));
+            drop(tokio::spawn(async move {
+                serve(admin_listener, admin, transport, until(stopping)).await
+            }));
         }
     }
 
@@ -157,7 +187,11 @@ pub(crate) async fn start(config: &Config, clock: Clock) -> Result<Running> {
         ..LiveOptions::default()
     };
     let worker = run_worker(Live::new(worker, options), Arc::clone(&clock), worker_stopping)?;
-    let http = tokio::spawn(async move { serve(listener, router, transport, until(stopping)).await.map_err(Into::into) });
+    let http = tokio::spawn(async move {
+        serve(listener, router, transport, until(stopping))
+            .await
+            .map_err(Into::into)
+    });
     ready.store(true, Ordering::Release);
     watch_over(exporter, metrics, Arc::clone(&log), Arc::clone(&ready), status.clone());
     Ok(Running {
@@ -224,11 +258,18 @@ fn texts(config: &Config) -> Result<(String, String)> {
         Some(path) => std::fs::read_to_string(path).with_context(|| format!("{}", path.display())),
         None => Ok(shipped.to_owned()),
     };
-    Ok((read(&config.scoring.model, Model::shipped_text())?, read(&config.relance.policies, PolicySet::shipped_text())?))
+    Ok((
+        read(&config.scoring.model, Model::shipped_text())?,
+        read(&config.relance.policies, PolicySet::shipped_text())?,
+    ))
 }
 
 fn open_log(dir: &Path, config: &Config, metrics: &Metrics, partitions: u16) -> Result<EmbeddedLog> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(|| format!("{}", dir.display()))?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("{}", dir.display()))?;
     let stopwatch = metrics.stopwatch.clone();
     let mut options = Options::new(partitions);
     options.identity = keyfile::identity()?;
@@ -253,12 +294,19 @@ fn balance(
     backlog: &std::collections::BTreeMap<Workspace, u64>,
 ) {
     let kept = letters.accepted();
-    let workspaces: std::collections::BTreeSet<&Workspace> = status.books.keys().chain(backlog.keys()).chain(kept.keys()).collect();
+    let workspaces: std::collections::BTreeSet<&Workspace> =
+        status.books.keys().chain(backlog.keys()).chain(kept.keys()).collect();
     for workspace in workspaces {
         let settled = status.books.get(workspace).map_or(0, vigie_pipeline::Books::settled);
         let waiting = backlog.get(workspace).copied().unwrap_or(0);
         let dead_letter = kept.get(workspace).copied().unwrap_or(0);
-        intake.set_base(workspace, Counts { accepted: settled + waiting + dead_letter, dead_letter });
+        intake.set_base(
+            workspace,
+            Counts {
+                accepted: settled + waiting + dead_letter,
+                dead_letter,
+            },
+        );
     }
 }
 
@@ -290,9 +338,18 @@ fn api(
     let snapshot = vigie_serve::Active {
         model: active.model.clone(),
         policies: active.policies.clone(),
-        config_version: format!("{:016x}", active.model.fingerprint ^ active.policies.fingerprint.rotate_left(1)),
+        config_version: format!(
+            "{:016x}",
+            active.model.fingerprint ^ active.policies.fingerprint.rotate_left(1)
+        ),
     };
-    let (ring, intake, status, log, ready) = (Arc::clone(ring), intake.clone(), status.clone(), Arc::clone(log), Arc::clone(ready));
+    let (ring, intake, status, log, ready) = (
+        Arc::clone(ring),
+        intake.clone(),
+        status.clone(),
+        Arc::clone(log),
+        Arc::clone(ready),
+    );
     let for_books = (intake.clone(), status.clone());
     ApiState {
         store: Arc::clone(store),
@@ -303,12 +360,15 @@ fn api(
             Some(_) => Access::WrongKind,
             None => Access::Unknown,
         }),
-        readiness: Arc::new(move || readiness(&*log, &intake, &status, &ready)),
+        readiness: Arc::new(move || readiness(&log, &intake, &status, &ready)),
         books: Arc::new(move |workspace| {
             let books = books(&for_books.0, &for_books.1, workspace);
             Box::pin(std::future::ready(Ok(books)))
         }),
-        build: Build { version: env!("CARGO_PKG_VERSION").to_owned(), revision: option_env!("VIGIE_REVISION").map(str::to_owned) },
+        build: Build {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            revision: option_env!("VIGIE_REVISION").map(str::to_owned),
+        },
         requests: AtomicU64::new(0),
     }
 }
@@ -324,7 +384,9 @@ fn readiness(log: &EmbeddedLog, intake: &Intake<EmbeddedLog>, status: &StatusHan
     }
     match (log.health(), intake.health()) {
         (Health::Ok, Health::Ok) => {}
-        (Health::Ok, Health::Degraded(reason) | Health::Poisoned(reason)) => reasons.push(format!("dead letters: {reason}")),
+        (Health::Ok, Health::Degraded(reason) | Health::Poisoned(reason)) => {
+            reasons.push(format!("dead letters: {reason}"))
+        }
         (Health::Degraded(reason) | Health::Poisoned(reason), _) => reasons.push(format!("log: {reason}")),
     }
     Readiness { reasons }
@@ -345,7 +407,10 @@ fn limits(config: &Config) -> Limits {
         inflated_bytes: limits.inflated.len(),
         inflate_ratio: limits.inflate_ratio,
         max_age: limits.event_age,
-        segment: SegmentLimits { body_bytes: limits.segment_body.len(), batch_events: limits.segment_batch_events },
+        segment: SegmentLimits {
+            body_bytes: limits.segment_body.len(),
+            batch_events: limits.segment_batch_events,
+        },
         ..Limits::default()
     }
 }
@@ -370,13 +435,20 @@ fn metrics_routes(exporter: &Exporter) -> Router {
     let exporter = exporter.clone();
     let render = move || {
         let text = exporter.render();
-        async move { ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text) }
+        async move {
+            (
+                [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+                text,
+            )
+        }
     };
     Router::new().route("/metrics", get(render))
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("listening on {address}"))?;
     let bound = listener.local_addr()?;
     Ok((listener, bound))
 }
@@ -398,7 +470,13 @@ fn run_worker(
 }
 
 /// Keeps the metrics in order and publishes readiness and the ends of the log.
-fn watch_over(exporter: Exporter, metrics: Metrics, log: Arc<EmbeddedLog>, ready: Arc<AtomicBool>, status: StatusHandle) {
+fn watch_over(
+    exporter: Exporter,
+    metrics: Metrics,
+    log: Arc<EmbeddedLog>,
+    ready: Arc<AtomicBool>,
+    status: StatusHandle,
+) {
     drop(tokio::spawn(async move {
         let mut last_upkeep = Duration::ZERO;
         loop {

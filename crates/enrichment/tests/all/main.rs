@@ -1,9 +1,19 @@
 //! The whole list of judgements through its public face, with a hand-made history.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    unreachable_pub,
+    reason = "a test fails by panicking, in the functions that it calls too"
+)]
 
 use proptest::prelude::*;
 use vigie_enrichment::{History, Judge, Visit};
 use vigie_event::json::{Receipt, read};
-use vigie_event::{ConsentState, Event, EventId, Purpose, Seen, SessionVerdict, Signal, Suppression, Timestamp, Verdict, Workspace};
+use vigie_event::{
+    ConsentState, Event, EventId, Purpose, Seen, SessionVerdict, Signal, Suppression, Timestamp, Verdict, Workspace,
+};
 
 struct Known {
     seen: Seen,
@@ -11,7 +21,11 @@ struct Known {
     visit: Option<Visit>,
 }
 
-const NOTHING: Known = Known { seen: Seen::New, profiling: None, visit: None };
+const NOTHING: Known = Known {
+    seen: Seen::New,
+    profiling: None,
+    visit: None,
+};
 const NOW: i64 = 1_795_000_000_000;
 
 impl History for Known {
@@ -41,20 +55,43 @@ fn event(json: &str) -> Event {
 fn repetition_and_refusal_come_before_everything_else() {
     let mut judge = Judge::new().unwrap();
     let page = r#"{"user_id":"u","signal":"page.view"}"#;
-    assert_eq!(judge.judge(event(page), &Known { seen: Seen::Duplicate, ..NOTHING }), Verdict::Duplicate);
-    let refused = Known { profiling: Some(ConsentState::Refused), ..NOTHING };
-    assert_eq!(judge.judge(event(page), &refused), Verdict::Suppress(Suppression::Consent));
+    assert_eq!(
+        judge.judge(
+            event(page),
+            &Known {
+                seen: Seen::Duplicate,
+                ..NOTHING
+            }
+        ),
+        Verdict::Duplicate
+    );
+    let refused = Known {
+        profiling: Some(ConsentState::Refused),
+        ..NOTHING
+    };
+    assert_eq!(
+        judge.judge(event(page), &refused),
+        Verdict::Suppress(Suppression::Consent)
+    );
     let granting = r#"{"user_id":"u","signal":"page.view","consent":{"profiling":"granted"}}"#;
     assert!(matches!(judge.judge(event(granting), &refused), Verdict::Apply(_)));
     let refusing = r#"{"user_id":"u","signal":"page.view","consent":{"profiling":"refused"}}"#;
-    assert_eq!(judge.judge(event(refusing), &NOTHING), Verdict::Suppress(Suppression::Consent));
+    assert_eq!(
+        judge.judge(event(refusing), &NOTHING),
+        Verdict::Suppress(Suppression::Consent)
+    );
 }
 
 #[test]
 fn used_ids_with_other_content_are_kept_and_marked() {
     let mut judge = Judge::new().unwrap();
-    let known = Known { seen: Seen::Conflict, ..NOTHING };
-    let Verdict::Apply(enriched) = judge.judge(event(r#"{"user_id":"u","signal":"purchase"}"#), &known) else { panic!("not applied") };
+    let known = Known {
+        seen: Seen::Conflict,
+        ..NOTHING
+    };
+    let Verdict::Apply(enriched) = judge.judge(event(r#"{"user_id":"u","signal":"purchase"}"#), &known) else {
+        panic!("not applied")
+    };
     assert!(enriched.conflict);
 }
 
@@ -64,21 +101,35 @@ fn a_visit_goes_on_for_thirty_minutes() {
     let minute = 60_000;
     for (minutes_ago, starts) in [(29, false), (30, false), (31, true)] {
         let end = Timestamp(NOW - minutes_ago * minute);
-        let known = Known { visit: Some(Visit { start: Timestamp(end.0 - 5 * minute), end }), ..NOTHING };
-        let Verdict::Apply(enriched) = judge.judge(event(r#"{"user_id":"u","signal":"page.view"}"#), &known) else { panic!("not applied") };
+        let known = Known {
+            visit: Some(Visit {
+                start: Timestamp(end.0 - 5 * minute),
+                end,
+            }),
+            ..NOTHING
+        };
+        let Verdict::Apply(enriched) = judge.judge(event(r#"{"user_id":"u","signal":"page.view"}"#), &known) else {
+            panic!("not applied")
+        };
         assert_eq!(enriched.session == SessionVerdict::Starts, starts, "{minutes_ago} min");
     }
-    let Verdict::Apply(mail) = judge.judge(event(r#"{"user_id":"u","signal":"email.sent"}"#), &NOTHING) else { panic!("not applied") };
+    let Verdict::Apply(mail) = judge.judge(event(r#"{"user_id":"u","signal":"email.sent"}"#), &NOTHING) else {
+        panic!("not applied")
+    };
     assert_eq!(mail.session, SessionVerdict::None);
 }
 
 #[test]
 fn names_of_tracking_plans_become_signals() {
     let mut judge = Judge::new().unwrap();
-    let Verdict::Apply(order) = judge.judge(event(r#"{"user_id":"u","name":"Order Completed"}"#), &NOTHING) else { panic!("not applied") };
+    let Verdict::Apply(order) = judge.judge(event(r#"{"user_id":"u","name":"Order Completed"}"#), &NOTHING) else {
+        panic!("not applied")
+    };
     assert_eq!(order.signal, Signal::Purchase);
     assert_eq!(order.channel, Signal::Purchase.default_channel());
-    let Verdict::Apply(dance) = judge.judge(event(r#"{"user_id":"u","name":"Danced"}"#), &NOTHING) else { panic!("not applied") };
+    let Verdict::Apply(dance) = judge.judge(event(r#"{"user_id":"u","name":"Danced"}"#), &NOTHING) else {
+        panic!("not applied")
+    };
     assert_eq!(dance.signal, Signal::Custom);
 }
 

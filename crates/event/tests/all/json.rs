@@ -29,32 +29,70 @@ fn each_fault_has_its_code() {
     let table: &[(&str, RejectCode)] = &[
         (r#"[]"#, RejectCode::Shape),
         (r#"{"signal":"purchase"}"#, RejectCode::NoIdentity),
-        (r#"{"user_id":"","anonymous_id":null,"signal":"purchase"}"#, RejectCode::NoIdentity),
+        (
+            r#"{"user_id":"","anonymous_id":null,"signal":"purchase"}"#,
+            RejectCode::NoIdentity,
+        ),
         (r#"{"user_id":{"a":1},"signal":"purchase"}"#, RejectCode::Shape),
         (r#"{"user_id":"a\u0000","signal":"purchase"}"#, RejectCode::IdCharset),
         (r#"{"user_id":"u"}"#, RejectCode::NoSignal),
         (r#"{"user_id":"u","signal":"buy"}"#, RejectCode::NoSignal),
-        (r#"{"user_id":"u","signal":"purchase","channel":"tv"}"#, RejectCode::Channel),
-        (r#"{"user_id":"u","signal":"purchase","timestamp":true}"#, RejectCode::TimeType),
-        (r#"{"user_id":"u","signal":"purchase","timestamp":"soon"}"#, RejectCode::TimeType),
-        (r#"{"user_id":"u","signal":"purchase","timestamp":1795000000000000000}"#, RejectCode::TimeUnit),
-        (r#"{"user_id":"u","signal":"purchase","timestamp":-5}"#, RejectCode::TimeUnit),
-        (r#"{"user_id":"u","signal":"purchase","timestamp":"1997-01-01"}"#, RejectCode::TimeTooOld),
-        (r#"{"user_id":"u","signal":"purchase","money":{"amount":"12,50","currency":"EUR"}}"#, RejectCode::Value),
-        (r#"{"user_id":"u","signal":"purchase","money":{"amount":1,"currency":"€€€"}}"#, RejectCode::Value),
-        (r#"{"user_id":"u","signal":"purchase","consent":{"profiling":"maybe"}}"#, RejectCode::Consent),
+        (
+            r#"{"user_id":"u","signal":"purchase","channel":"tv"}"#,
+            RejectCode::Channel,
+        ),
+        (
+            r#"{"user_id":"u","signal":"purchase","timestamp":true}"#,
+            RejectCode::TimeType,
+        ),
+        (
+            r#"{"user_id":"u","signal":"purchase","timestamp":"soon"}"#,
+            RejectCode::TimeType,
+        ),
+        (
+            r#"{"user_id":"u","signal":"purchase","timestamp":1795000000000000000}"#,
+            RejectCode::TimeUnit,
+        ),
+        (
+            r#"{"user_id":"u","signal":"purchase","timestamp":-5}"#,
+            RejectCode::TimeUnit,
+        ),
+        (
+            r#"{"user_id":"u","signal":"purchase","timestamp":"1997-01-01"}"#,
+            RejectCode::TimeTooOld,
+        ),
+        (
+            r#"{"user_id":"u","signal":"purchase","money":{"amount":"12,50","currency":"EUR"}}"#,
+            RejectCode::Value,
+        ),
+        (
+            r#"{"user_id":"u","signal":"purchase","money":{"amount":1,"currency":"€€€"}}"#,
+            RejectCode::Value,
+        ),
+        (
+            r#"{"user_id":"u","signal":"purchase","consent":{"profiling":"maybe"}}"#,
+            RejectCode::Consent,
+        ),
     ];
     for (text, code) in table {
-        assert_eq!(read(text, &receipt()).map_err(|invalid| invalid.code), Err(*code), "{text}");
+        assert_eq!(
+            read(text, &receipt()).map_err(|invalid| invalid.code),
+            Err(*code),
+            "{text}"
+        );
     }
     let long = format!(r#"{{"user_id":"{}","signal":"purchase"}}"#, "x".repeat(201));
-    assert_eq!(read(&long, &receipt()).map_err(|invalid| invalid.code), Err(RejectCode::IdLength));
+    assert_eq!(
+        read(&long, &receipt()).map_err(|invalid| invalid.code),
+        Err(RejectCode::IdLength)
+    );
 }
 
 #[test]
 fn a_retry_has_the_same_fingerprint_and_other_content_another() {
     let at = |sent: &str, n: u32| {
-        let text = format!(r#"{{"id":"1","user_id":"u","signal":"purchase","sent_at":"{sent}","properties":{{"n":{n}}}}}"#);
+        let text =
+            format!(r#"{{"id":"1","user_id":"u","signal":"purchase","sent_at":"{sent}","properties":{{"n":{n}}}}}"#);
         read(&text, &receipt()).unwrap().fingerprint
     };
     assert_eq!(at("2026-11-18T10:00:00Z", 1), at("2026-11-18T10:00:09Z", 1));

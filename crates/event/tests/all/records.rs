@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use std::path::Path;
 use vigie_event::json::read;
 use vigie_event::{
-    Body, CodecError, Control, EventId, Forward, Link, Merge, MergePart, Offset, Origin, Partition, PersonId, Position, Record, Tick, Timestamp,
-    Workspace,
+    Body, CodecError, Control, EventId, Forward, Link, Merge, MergePart, Offset, Origin, Partition, PersonId, Position,
+    Record, Tick, Timestamp, Workspace,
 };
 
 fn examples() -> Vec<(&'static str, Record)> {
@@ -16,25 +16,63 @@ fn examples() -> Vec<(&'static str, Record)> {
         &super::json::receipt(),
     )
     .unwrap();
-    let origin = Origin { position: Position { partition: Partition(7), offset: Offset(300) }, index: 1 };
+    let origin = Origin {
+        position: Position {
+            partition: Partition(7),
+            offset: Offset(300),
+        },
+        index: 1,
+    };
     let at = Timestamp(1_795_000_000_000);
     let by = EventId::new("o-1").unwrap();
     vec![
-        ("forward", Record {
-            origin: Some(origin),
-            body: Body::Forward(Forward { into: known.clone(), event: Box::new(event.clone()) }),
-        }),
+        (
+            "forward",
+            Record {
+                origin: Some(origin),
+                body: Body::Forward(Forward {
+                    into: known.clone(),
+                    event: Box::new(event.clone()),
+                }),
+            },
+        ),
         ("event", Record::new(Body::Event(Box::new(event)))),
         ("tick", Record::new(Body::Tick(Tick { at }))),
-        ("link", Record {
-            origin: Some(origin),
-            body: Body::Link(Link { workspace: workspace.clone(), from: anonymous.clone(), to: known.clone(), at, by: by.clone() }),
-        }),
-        ("merge", Record {
-            origin: Some(origin),
-            body: Body::Merge(Merge { workspace, from: anonymous, into: known, at, by, parts: vec![MergePart { state: vec![1, 2, 3] }] }),
-        }),
-        ("control", Record::new(Body::Control(Control::Activate { at, model: "m".into(), policies: "p".into() }))),
+        (
+            "link",
+            Record {
+                origin: Some(origin),
+                body: Body::Link(Link {
+                    workspace: workspace.clone(),
+                    from: anonymous.clone(),
+                    to: known.clone(),
+                    at,
+                    by: by.clone(),
+                }),
+            },
+        ),
+        (
+            "merge",
+            Record {
+                origin: Some(origin),
+                body: Body::Merge(Merge {
+                    workspace,
+                    from: anonymous,
+                    into: known,
+                    at,
+                    by,
+                    parts: vec![MergePart { state: vec![1, 2, 3] }],
+                }),
+            },
+        ),
+        (
+            "control",
+            Record::new(Body::Control(Control::Activate {
+                at,
+                model: "m".into(),
+                policies: "p".into(),
+            })),
+        ),
     ]
 }
 
@@ -51,10 +89,20 @@ fn fixtures_of_every_version_are_read() {
         if std::env::var_os("UPDATE_EXPECT").is_some() && !path.exists() {
             std::fs::write(&path, format!("{encoded}\n")).unwrap();
         }
-        let fixture = std::fs::read_to_string(&path).unwrap_or_else(|_| panic!("fixture {} is missing", path.display()));
-        let bytes: Vec<u8> = fixture.trim().as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect();
+        let fixture =
+            std::fs::read_to_string(&path).unwrap_or_else(|_| panic!("fixture {} is missing", path.display()));
+        let bytes: Vec<u8> = fixture
+            .trim()
+            .as_bytes()
+            .chunks(2)
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+            .collect();
         assert_eq!(Record::decode(&bytes).as_ref(), Ok(&record), "{name}");
-        assert_eq!(encoded, fixture.trim(), "{name}: the bytes of version 1 must not change");
+        assert_eq!(
+            encoded,
+            fixture.trim(),
+            "{name}: the bytes of version 1 must not change"
+        );
     }
 }
 

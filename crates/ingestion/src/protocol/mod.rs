@@ -5,7 +5,6 @@
 
 pub mod canonical;
 pub mod segment;
-mod segment_names;
 
 use crate::dead_letters::{Letter, Step};
 use crate::limits::Limits;

@@ -4,7 +4,6 @@
 //! tolerantly where the meaning is certain (`null` objects, numbers as ids, properties of PHP clients that come as
 //! `[]`), and refused where it is not (an amount of money that is no number).
 
-use super::segment_names::signal;
 use super::{BodyFault, Origin, text, without_userinfo};
 use crate::intake::Taken;
 use crate::limits::Limits;
@@ -408,7 +407,7 @@ fn meaning(
     Ok(match kind {
         Kind::Track => {
             let name = text_of(message.event).ok_or(Invalid::new(RejectCode::NoSignal, "event"))?;
-            (signal(&name), Some(SmolStr::new(name)))
+            (Signal::named(&name), Some(SmolStr::new(name)))
         }
         Kind::Identify => (Signal::Identify, None),
         Kind::Alias => (Signal::Alias, None),

@@ -27,16 +27,34 @@ struct Stage {
 
 impl Stage {
     async fn new(policies: &str) -> Self {
-        let sim = Sim::start(8, Model::shipped_text(), policies, Timestamp(0)).await.unwrap();
+        let sim = Sim::start(8, Model::shipped_text(), policies, Timestamp(0))
+            .await
+            .unwrap();
         Self { sim, flags_seen: 0 }
     }
 
     async fn new_flags(&mut self, out: &mut String) {
-        for (sequence, body) in self.sim.worker.store().flags(&workspace(), self.flags_seen, 1000).await.unwrap() {
+        for (sequence, body) in self
+            .sim
+            .worker
+            .store()
+            .flags(&workspace(), self.flags_seen, 1000)
+            .await
+            .unwrap()
+        {
             self.flags_seen = sequence;
             let flag: Flag = serde_json::from_slice(&body).unwrap();
-            let kind = if flag.kind == FlagKind::HeldOut { "held out" } else { "flagged" };
-            writeln!(out, "> {kind}: {} by {} at {}, {} {:.6}", flag.customer, flag.policy, flag.raised_at, flag.score.kind, flag.score.value).unwrap();
+            let kind = if flag.kind == FlagKind::HeldOut {
+                "held out"
+            } else {
+                "flagged"
+            };
+            writeln!(
+                out,
+                "> {kind}: {} by {} at {}, {} {:.6}",
+                flag.customer, flag.policy, flag.raised_at, flag.score.kind, flag.score.value
+            )
+            .unwrap();
         }
     }
 
@@ -55,7 +73,13 @@ impl Stage {
                 self.new_flags(out).await;
             }
             "send" => {
-                let receipt = Receipt { workspace: workspace(), received_at: self.sim.now(), sent_at: None, user_agent: None, oldest: None };
+                let receipt = Receipt {
+                    workspace: workspace(),
+                    received_at: self.sim.now(),
+                    sent_at: None,
+                    user_agent: None,
+                    oldest: None,
+                };
                 match read(rest, &receipt) {
                     Ok(event) => {
                         self.sim.append(vec![event]).await.unwrap();
@@ -66,7 +90,9 @@ impl Stage {
                 self.new_flags(out).await;
             }
             "show" => {
-                let (id, at) = rest.split_once(' ').map_or((rest, self.sim.now()), |(id, at)| (id, time(at)));
+                let (id, at) = rest
+                    .split_once(' ')
+                    .map_or((rest, self.sim.now()), |(id, at)| (id, time(at)));
                 let Some(state) = self.sim.customer(&Self::key(id)).await.unwrap() else {
                     writeln!(out, "> nobody").unwrap();
                     return;
@@ -85,9 +111,17 @@ impl Stage {
                 }
                 let identities: Vec<String> = state.parts.keys().map(ToString::to_string).collect();
                 let evidence = &assessment.evidence;
-                let x = evidence.purchases.map_or_else(|| "-".to_owned(), |purchases| purchases.x.to_string());
+                let x = evidence
+                    .purchases
+                    .map_or_else(|| "-".to_owned(), |purchases| purchases.x.to_string());
                 writeln!(out, ", {}", assessment.stage.label()).unwrap();
-                writeln!(out, "> x {x}, active days {}, identities {}", evidence.active_days, identities.join(" + ")).unwrap();
+                writeln!(
+                    out,
+                    "> x {x}, active days {}, identities {}",
+                    evidence.active_days,
+                    identities.join(" + ")
+                )
+                .unwrap();
                 for reason in &assessment.reasons {
                     writeln!(out, "> - {}", reason.text).unwrap();
                 }
@@ -97,13 +131,28 @@ impl Stage {
                 let state = self.sim.customer(&Self::key(id)).await.unwrap().unwrap();
                 let model = Model::shipped().unwrap();
                 let until = Timestamp(self.sim.now().0 + 10 * 365 * vigie_event::DAY_MS);
-                match first_crossing(&state, &model, ScoreKind::Attrition, threshold.parse().unwrap(), self.sim.now(), until) {
+                match first_crossing(
+                    &state,
+                    &model,
+                    ScoreKind::Attrition,
+                    threshold.parse().unwrap(),
+                    self.sim.now(),
+                    until,
+                ) {
                     Some(at) => writeln!(out, "> {at}").unwrap(),
                     None => writeln!(out, "> never").unwrap(),
                 }
             }
             "books" => {
-                let books = self.sim.worker.status().get().books.get(&workspace()).copied().unwrap_or_default();
+                let books = self
+                    .sim
+                    .worker
+                    .status()
+                    .get()
+                    .books
+                    .get(&workspace())
+                    .copied()
+                    .unwrap_or_default();
                 writeln!(
                     out,
                     "> applied {}, duplicate {}, suppressed {}, dead letters {}, conflicts {}",
@@ -146,7 +195,10 @@ async fn play(text: &str) -> String {
 fn every_scenario_plays_as_written() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
     let mut played = 0;
-    let mut paths: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<_> = std::fs::read_dir(&dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     paths.sort();
     for path in paths {
         let text = std::fs::read_to_string(&path).unwrap();
@@ -154,7 +206,12 @@ fn every_scenario_plays_as_written() {
         if std::env::var_os("UPDATE_EXPECT").is_some() {
             std::fs::write(&path, &out).unwrap();
         } else {
-            assert_eq!(out, text, "{} plays differently; look at the change, then accept it with UPDATE_EXPECT=1", path.display());
+            assert_eq!(
+                out,
+                text,
+                "{} plays differently; look at the change, then accept it with UPDATE_EXPECT=1",
+                path.display()
+            );
         }
         played += 1;
     }

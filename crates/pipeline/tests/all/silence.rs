@@ -12,7 +12,15 @@ use vigie_store::Store;
 async fn due_by(sim: &vigie_pipeline::Sim, until: Timestamp) -> BTreeSet<CustomerKey> {
     let mut due = BTreeSet::new();
     for partition in (0..sim.worker.log().partitions_count()).map(Partition) {
-        due.extend(sim.worker.store().due(partition, until, usize::MAX).await.unwrap().into_iter().map(|(_, key)| key));
+        due.extend(
+            sim.worker
+                .store()
+                .due(partition, until, usize::MAX)
+                .await
+                .unwrap()
+                .into_iter()
+                .map(|(_, key)| key),
+        );
     }
     due
 }
@@ -40,7 +48,10 @@ fn a_hundred_thousand_silent_customers_are_left_alone_until_they_are_due() {
                 let events = (from..from + CUSTOMERS / 20).map(|n| {
                     let day = purchase * (7 + i64::from(n % 40)) + i64::from(n % 11);
                     let at = start.0 + day * DAY_MS + i64::from(n % 86_400) * 1000;
-                    event(&format!(r#"{{"id":"{purchase}-{n}","user_id":"c{n}","signal":"purchase","timestamp":{at}}}"#), time("2026-03-01T00:00:00Z"))
+                    event(
+                        &format!(r#"{{"id":"{purchase}-{n}","user_id":"c{n}","signal":"purchase","timestamp":{at}}}"#),
+                        time("2026-03-01T00:00:00Z"),
+                    )
                 });
                 sim.append(events.collect()).await.unwrap();
                 sim.settle(5_000).await.unwrap();
@@ -51,13 +62,29 @@ fn a_hundred_thousand_silent_customers_are_left_alone_until_they_are_due() {
         // A day passes. Whoever is touched was due; whoever was not due is not touched.
         let until = time("2026-03-02T00:00:00Z");
         let due = due_by(&sim, until).await;
-        let untouched: BTreeMap<_, _> = sim.records().await.unwrap().into_iter().filter(|(key, _)| !due.contains(key)).collect();
+        let untouched: BTreeMap<_, _> = sim
+            .records()
+            .await
+            .unwrap()
+            .into_iter()
+            .filter(|(key, _)| !due.contains(key))
+            .collect();
         sim.pass_to(until).await.unwrap();
         let touched = sim.worker.status().get().touched_by_timer;
-        let changed = sim.records().await.unwrap().into_iter().filter(|(key, bytes)| untouched.get(key).is_some_and(|old| old != bytes)).count();
+        let changed = sim
+            .records()
+            .await
+            .unwrap()
+            .into_iter()
+            .filter(|(key, bytes)| untouched.get(key).is_some_and(|old| old != bytes))
+            .count();
         assert_eq!(changed, 0, "customers were touched who had no timer due");
         // Someone may be due more than once a day (a score that falls by more than 0.02), but only just.
-        assert!(touched >= due.len() as u64 && touched <= due.len() as u64 * 2, "{touched} touched, {} due", due.len());
+        assert!(
+            touched >= due.len() as u64 && touched <= due.len() as u64 * 2,
+            "{touched} touched, {} due",
+            due.len()
+        );
         assert!(due.len() < CUSTOMERS as usize, "everybody was due: this is a sweep");
         // An hour in which nobody is due touches nobody.
         let next = sim.worker.next_due().unwrap();
@@ -76,7 +103,12 @@ fn flags_come_at_the_solved_instant_to_the_millisecond() {
             let id = format!("c{n}");
             for purchase in 0..3 {
                 let at = time("2026-01-01T00:00:00Z").0 + purchase * (3 + n % 17) * DAY_MS + n * 77_777;
-                sim.append(vec![event(&format!(r#"{{"id":"{n}-{purchase}","user_id":"{id}","signal":"purchase","timestamp":{at}}}"#), time("2026-03-01T00:00:00Z"))]).await.unwrap();
+                sim.append(vec![event(
+                    &format!(r#"{{"id":"{n}-{purchase}","user_id":"{id}","signal":"purchase","timestamp":{at}}}"#),
+                    time("2026-03-01T00:00:00Z"),
+                )])
+                .await
+                .unwrap();
             }
         }
         sim.settle(usize::MAX).await.unwrap();
@@ -91,13 +123,22 @@ fn flags_come_at_the_solved_instant_to_the_millisecond() {
                 let _ = expected.insert(id, at);
             }
         }
-        assert!(expected.len() > 100, "the test has nothing to show: {} crossings", expected.len());
+        assert!(
+            expected.len() > 100,
+            "the test has nothing to show: {} crossings",
+            expected.len()
+        );
         sim.pass_to(until).await.unwrap();
         let mut met = 0;
         for (_, body) in sim.worker.store().flags(&workspace(), already, 10_000).await.unwrap() {
             let flag: Flag = serde_json::from_slice(&body).unwrap();
             if flag.policy == "drifting-regulars" {
-                assert_eq!(Timestamp::parse(&flag.raised_at).ok().as_ref(), expected.get(&flag.customer), "{}", flag.customer);
+                assert_eq!(
+                    Timestamp::parse(&flag.raised_at).ok().as_ref(),
+                    expected.get(&flag.customer),
+                    "{}",
+                    flag.customer
+                );
                 met += 1;
             }
         }

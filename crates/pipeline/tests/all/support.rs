@@ -8,7 +8,11 @@ use vigie_relance::PolicySet;
 use vigie_scoring::Model;
 
 pub fn run<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap()
+        .block_on(future)
 }
 
 pub fn workspace() -> Workspace {
@@ -20,7 +24,13 @@ pub fn known(id: &str) -> CustomerKey {
 }
 
 pub fn event(json: &str, received_at: Timestamp) -> Event {
-    let receipt = Receipt { workspace: workspace(), received_at, sent_at: None, user_agent: None, oldest: None };
+    let receipt = Receipt {
+        workspace: workspace(),
+        received_at,
+        sent_at: None,
+        user_agent: None,
+        oldest: None,
+    };
     read(json, &receipt).unwrap_or_else(|invalid| panic!("{invalid}: {json}"))
 }
 
@@ -29,5 +39,7 @@ pub fn time(text: &str) -> Timestamp {
 }
 
 pub async fn sim(partitions: u16, now: Timestamp) -> Sim {
-    Sim::start(partitions, Model::shipped_text(), PolicySet::shipped_text(), now).await.unwrap()
+    Sim::start(partitions, Model::shipped_text(), PolicySet::shipped_text(), now)
+        .await
+        .unwrap()
 }

@@ -1,5 +1,13 @@
 //! Decisions through the public face: hysteresis, cooldown, refusals, hold-outs, and that the due time is the first
 //! instant at which something is decided.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    unreachable_pub,
+    reason = "a test fails by panicking, in the functions that it calls too"
+)]
 
 use proptest::prelude::*;
 use vigie_event::{Channel, ConsentState, CustomerKey, DAY_MS, PersonId, Purpose, Signal, Timestamp, Workspace};
@@ -21,7 +29,13 @@ fn policies(holdout: f64, extra: &str) -> PolicySet {
 }
 
 fn buy(state: &mut CustomerState, id: &CustomerKey, at: i64) {
-    let observation = Observation { at: Timestamp(at), signal: Signal::Purchase, channel: Channel::Web, money: None, human: true };
+    let observation = Observation {
+        at: Timestamp(at),
+        signal: Signal::Purchase,
+        channel: Channel::Web,
+        money: None,
+        human: true,
+    };
     let _ = state.fold(&id.person, &observation);
 }
 
@@ -34,11 +48,26 @@ fn regular(id: &CustomerKey) -> CustomerState {
 fn at(set: &PolicySet, id: &CustomerKey, state: &mut CustomerState, model: &Model, now: Timestamp) -> Vec<Decision> {
     let copy = state.clone();
     let scorer = Scorer::of(&copy, model);
-    evaluate(set, &mut Look { key: id, state, scorer: &scorer, model, now })
+    evaluate(
+        set,
+        &mut Look {
+            key: id,
+            state,
+            scorer: &scorer,
+            model,
+            now,
+        },
+    )
 }
 
 fn due(set: &PolicySet, state: &CustomerState, model: &Model, now: Timestamp) -> Option<Timestamp> {
-    next_due(set, &state.ledger, &Scorer::of(state, model), now, Timestamp(now.0 + 3650 * DAY_MS))
+    next_due(
+        set,
+        &state.ledger,
+        &Scorer::of(state, model),
+        now,
+        Timestamp(now.0 + 3650 * DAY_MS),
+    )
 }
 
 #[test]
@@ -50,7 +79,9 @@ fn one_flag_per_crossing_then_hysteresis_and_cooldown() {
     let crossing = due(&set, &state, &model, now).expect("silence leads over the threshold");
     assert!(at(&set, &id, &mut state, &model, crossing.plus_ms(-1)).is_empty());
     let decisions = at(&set, &id, &mut state, &model, crossing);
-    let [Decision::Flag { flag, .. }] = decisions.as_slice() else { panic!("{decisions:?}") };
+    let [Decision::Flag { flag, .. }] = decisions.as_slice() else {
+        panic!("{decisions:?}")
+    };
     assert_eq!(flag.kind, FlagKind::Flagged);
     assert!(flag.score.value >= 0.6 && !flag.reasons.is_empty() && flag.reasons.len() <= 3);
     // Silence goes on: nothing new, ever.
@@ -76,8 +107,14 @@ fn during_cooldown_the_flag_waits() {
     // As if the score had fallen at once: armed, but not cooled down.
     state.ledger.policies.values_mut().for_each(|entry| entry.armed = true);
     assert!(at(&set, &id, &mut state, &model, crossing.plus_ms(DAY_MS)).is_empty());
-    assert_eq!(due(&set, &state, &model, crossing.plus_ms(DAY_MS)), Some(crossing.plus_ms(10 * DAY_MS)));
-    assert_eq!(at(&set, &id, &mut state, &model, crossing.plus_ms(10 * DAY_MS)).len(), 1);
+    assert_eq!(
+        due(&set, &state, &model, crossing.plus_ms(DAY_MS)),
+        Some(crossing.plus_ms(10 * DAY_MS))
+    );
+    assert_eq!(
+        at(&set, &id, &mut state, &model, crossing.plus_ms(10 * DAY_MS)).len(),
+        1
+    );
 }
 
 #[test]
@@ -86,11 +123,27 @@ fn every_refusal_has_its_reason_and_is_counted_once() {
     let known = key("u");
     let anonymous = CustomerKey::new(known.workspace.clone(), PersonId::anonymous("a").unwrap());
     let consent = |state: &mut CustomerState, purpose, said| {
-        state.note_consent(purpose, ConsentRecord { at: Timestamp(START), state: said });
+        state.note_consent(
+            purpose,
+            ConsentRecord {
+                at: Timestamp(START),
+                state: said,
+            },
+        );
     };
-    let table: Vec<(&str, &CustomerKey, Option<(Purpose, ConsentState)>, Refusal)> = vec![
-        ("", &known, Some((Purpose::Marketing, ConsentState::Refused)), Refusal::Objected),
-        ("", &known, Some((Purpose::Profiling, ConsentState::Refused)), Refusal::Objected),
+    let table = [
+        (
+            "",
+            &known,
+            Some((Purpose::Marketing, ConsentState::Refused)),
+            Refusal::Objected,
+        ),
+        (
+            "",
+            &known,
+            Some((Purpose::Profiling, ConsentState::Refused)),
+            Refusal::Objected,
+        ),
         ("marketing-consent = \"granted\"", &known, None, Refusal::NoConsent),
         ("", &anonymous, None, Refusal::Anonymous),
         ("min-purchase-days = 11", &known, None, Refusal::FewPurchases),
@@ -106,20 +159,42 @@ fn every_refusal_has_its_reason_and_is_counted_once() {
             consent(&mut state, purpose, answer);
         }
         let late = Timestamp(START + 300 * DAY_MS);
-        assert_eq!(at(&set, id, &mut state, &model, late), vec![Decision::Refused { policy: "p".to_owned(), reason }], "{extra}");
-        assert!(at(&set, id, &mut state, &model, late.plus_ms(1)).is_empty(), "{extra}: counted twice");
+        assert_eq!(
+            at(&set, id, &mut state, &model, late),
+            vec![Decision::Refused {
+                policy: "p".to_owned(),
+                reason
+            }],
+            "{extra}"
+        );
+        assert!(
+            at(&set, id, &mut state, &model, late.plus_ms(1)).is_empty(),
+            "{extra}: counted twice"
+        );
         assert_eq!(due(&set, &state, &model, late), None);
         met.push(reason);
     }
-    assert!(Refusal::ALL.iter().all(|reason| met.contains(reason)), "a reason has no case");
+    assert!(
+        Refusal::ALL.iter().all(|reason| met.contains(reason)),
+        "a reason has no case"
+    );
     // The reason goes away: the flag comes.
     let set = policies(0.0, "");
     let mut state = regular(&known);
     consent(&mut state, Purpose::Marketing, ConsentState::Refused);
     let late = Timestamp(START + 300 * DAY_MS);
     assert_eq!(at(&set, &known, &mut state, &model, late).len(), 1);
-    state.note_consent(Purpose::Marketing, ConsentRecord { at: late, state: ConsentState::Granted });
-    assert!(matches!(at(&set, &known, &mut state, &model, late.plus_ms(1)).as_slice(), [Decision::Flag { .. }]));
+    state.note_consent(
+        Purpose::Marketing,
+        ConsentRecord {
+            at: late,
+            state: ConsentState::Granted,
+        },
+    );
+    assert!(matches!(
+        at(&set, &known, &mut state, &model, late.plus_ms(1)).as_slice(),
+        [Decision::Flag { .. }]
+    ));
 }
 
 #[test]

@@ -70,7 +70,12 @@ impl Stream {
         };
         let next = events.next();
         let clock = Held::at(next.as_ref().map_or(now, |event| event.received_at));
-        Ok(Self { events, next, now, clock })
+        Ok(Self {
+            events,
+            next,
+            now,
+            clock,
+        })
     }
 
     /// The clock to start the server with: held at the stream's time until its history is played.
@@ -85,7 +90,9 @@ impl Stream {
 }
 
 async fn run(mut stream: Stream, server: &Running, play: &Play) -> Result<()> {
-    let Some((keys, _)) = &server.keys else { bail!("the demonstration makes its own keys") };
+    let Some((keys, _)) = &server.keys else {
+        bail!("the demonstration makes its own keys")
+    };
     let workspace = Workspace::new(&keys.workspace).map_err(|error| anyhow!("{error}"))?;
     if server.books(&workspace).accepted > 0 {
         bail!("the data directory holds events already; choose an empty one, or run `vigie up` on it");
@@ -119,7 +126,10 @@ async fn run(mut stream: Stream, server: &Running, play: &Play) -> Result<()> {
             reported = clocks::now();
             let books = server.books(&workspace);
             let time = Timestamp(reported.0 / 1000 * 1000);
-            say(&format!("{time}  {sent} live events sent, {} accepted in all, {} in flight\n", books.accepted, books.in_flight))?;
+            say(&format!(
+                "{time}  {sent} live events sent, {} accepted in all, {} in flight\n",
+                books.accepted, books.in_flight
+            ))?;
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
@@ -146,8 +156,15 @@ async fn load(server: &Running, workspace: &Workspace, stream: &mut Stream) -> R
             && let Some(event) = stream.take_until(now)
         {
             let received_at = event.received_at;
-            let receipt = Receipt { workspace: workspace.clone(), received_at, sent_at: None, user_agent: None, oldest: None };
-            let event = read(&event.json, &receipt).map_err(|invalid| anyhow!("the stream made an event that is none: {invalid}"))?;
+            let receipt = Receipt {
+                workspace: workspace.clone(),
+                received_at,
+                sent_at: None,
+                user_agent: None,
+                oldest: None,
+            };
+            let event = read(&event.json, &receipt)
+                .map_err(|invalid| anyhow!("the stream made an event that is none: {invalid}"))?;
             let _ = first.get_or_insert(received_at);
             last = Some(received_at);
             taken.push(Ok(event));
@@ -164,7 +181,11 @@ async fn load(server: &Running, workspace: &Workspace, stream: &mut Stream) -> R
         let done = last.map_or(0, |last| last.ms_since(start).max(0));
         bar.set_position(u64::try_from(done * 1000 / now.ms_since(start).max(1)).unwrap_or(0));
         let books = server.books(workspace);
-        bar.set_message(format!("{} events, {} scored", books.accepted, books.accepted - books.in_flight));
+        bar.set_message(format!(
+            "{} events, {} scored",
+            books.accepted,
+            books.accepted - books.in_flight
+        ));
     }
     stream.clock.advance(now);
     bar.finish_and_clear();
@@ -193,8 +214,15 @@ async fn show(server: &Running, workspace: &Workspace) -> Result<u64> {
     );
     let model = Model::shipped()?;
     let now = clocks::now();
-    writeln!(text, "\nlive scores (attrition = drifting away now; churn-90 = no purchase within 90 days)")?;
-    writeln!(text, "  {:<18} {:>9} {:>9}  {:<9} why", "customer", "attrition", "churn-90", "stage")?;
+    writeln!(
+        text,
+        "\nlive scores (attrition = drifting away now; churn-90 = no purchase within 90 days)"
+    )?;
+    writeln!(
+        text,
+        "  {:<18} {:>9} {:>9}  {:<9} why",
+        "customer", "attrition", "churn-90", "stage"
+    )?;
     // Customers who can still be won back: those who are gone for good would fill the list otherwise.
     let mut cursor = None;
     let mut shown = 0;
@@ -205,11 +233,23 @@ async fn show(server: &Running, workspace: &Workspace) -> Result<u64> {
             let state = CustomerState::decode(&bytes)?;
             let assessment = assess(&state, &model, now);
             cursor = Some(vigie_store::RankCursor { rank, key: key.clone() });
-            let (Ok(attrition), true) = (&assessment.attrition, assessment.stage.label() == "at_risk") else { continue };
-            let churn = assessment.churn.iter().find(|churn| churn.horizon_days == 90).and_then(|churn| churn.outcome.as_ref().ok());
+            let (Ok(attrition), true) = (&assessment.attrition, assessment.stage.label() == "at_risk") else {
+                continue;
+            };
+            let churn = assessment
+                .churn
+                .iter()
+                .find(|churn| churn.horizon_days == 90)
+                .and_then(|churn| churn.outcome.as_ref().ok());
             let churn = churn.map_or_else(|| "-".to_owned(), |churn| format!("{:.3}", churn.score));
             let reason = assessment.reasons.first().map_or("", |reason| reason.text.as_str());
-            writeln!(text, "  {:<18} {:>9.3} {churn:>9}  {:<9} {reason}", key.person.to_string(), attrition.score, assessment.stage.label())?;
+            writeln!(
+                text,
+                "  {:<18} {:>9.3} {churn:>9}  {:<9} {reason}",
+                key.person.to_string(),
+                attrition.score,
+                assessment.stage.label()
+            )?;
             shown += 1;
             if shown == SHOWN {
                 break 'pages;
@@ -254,7 +294,9 @@ fn describe(flag: &Flag) -> String {
 }
 
 fn addresses(server: &Running) -> String {
-    let Some((keys, path)) = &server.keys else { return String::new() };
+    let Some((keys, path)) = &server.keys else {
+        return String::new();
+    };
     format!(
         "\nconsole   {url}/\nAPI       {url}/docs   (OpenAPI: {url}/openapi.json)\nmetrics   {url}/metrics\nkeys      {path}\n\ntry:\n  curl -s '{url}/v1/customers?sort=at-risk&limit=3' -H 'Authorization: Bearer {read}'\n  curl -s '{url}/v1/relances?limit=3' -H 'Authorization: Bearer {read}'\n\nlive from here on; Ctrl-C stops\n",
         url = server.url,
@@ -274,7 +316,9 @@ async fn post(server: &Running, events: Vec<String>) -> Result<u64> {
         let mut sent = 0;
         for portion in events.chunks(500) {
             let body = format!("[{}]", portion.join(","));
-            let request = ureq::post(&url).header("Authorization", format!("Bearer {key}")).content_type("application/json");
+            let request = ureq::post(&url)
+                .header("Authorization", format!("Bearer {key}"))
+                .content_type("application/json");
             let _ = request.send(body.as_bytes())?;
             sent += portion.len() as u64;
         }

@@ -8,6 +8,13 @@
     reason = "a test fails by panicking, in the functions that it calls too"
 )]
 
+mod cdnow;
+mod demo;
 mod edges;
+mod kill;
+mod lifecycle;
+mod readme;
 mod repository;
+mod silence;
+mod support;
 mod tidy;

@@ -14,7 +14,7 @@ use vigie_event::{Offset, Partition};
 /// How much of the log one look may go through, in bytes.
 const LOOK_BYTES: u64 = 8 * 1024 * 1024;
 
-/// A reader of an [`EmbeddedLog`]. Files are read on the runtime's blocking threads.
+/// A reader of an [`super::EmbeddedLog`]. Files are read on the runtime's blocking threads.
 #[derive(Debug)]
 pub struct EmbeddedReader {
     pub(super) durable: watch::Receiver<Durable>,

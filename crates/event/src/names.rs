@@ -1,13 +1,18 @@
-//! What the event names of the Segment specification (e-commerce, e-mail, mobile, B2B) mean in our vocabulary. Upper and
-//! lower case, spaces, underscores and hyphens are the same. A name that is one of our own signals means that signal.
-//! A name that is not listed means nothing to us: it stays a custom event. Names that report money a second time
-//! ("Order Updated", "Payment Succeeded") are left out on purpose, so that an order counts once.
+//! Names that stand for signals: what the event names of the common tracking plans (Segment's e-commerce, e-mail, mobile and
+//! business specifications and their usual variants) mean in our vocabulary.
+//!
+//! Case, spaces, underscores and hyphens do not matter. A canonical signal's own name means that signal. A name that is not
+//! listed means nothing to us: the event stays custom. Names that report money a second time ("Order Updated", "Payment
+//! Succeeded") are left out on purpose, so that an order counts once.
 
-use vigie_event::Signal;
+use crate::Signal;
 
 /// Normalised names, in ascending order.
 const NAMES: &[(&str, Signal)] = &[
     ("account created", Signal::AccountCreate),
+    ("add to cart", Signal::CartAdd),
+    ("added product", Signal::CartAdd),
+    ("added to cart", Signal::CartAdd),
     ("application opened", Signal::ScreenView),
     ("call abandoned", Signal::CallAbandoned),
     ("call completed", Signal::CallInbound),
@@ -19,6 +24,7 @@ const NAMES: &[(&str, Signal)] = &[
     ("checkout step viewed", Signal::CheckoutStep),
     ("complaint opened", Signal::ComplaintOpened),
     ("complaint resolved", Signal::ComplaintResolved),
+    ("completed order", Signal::Purchase),
     ("coupon applied", Signal::CouponApply),
     ("coupon entered", Signal::CouponApply),
     ("deep link clicked", Signal::LinkClick),
@@ -33,12 +39,15 @@ const NAMES: &[(&str, Signal)] = &[
     ("email sent", Signal::EmailSent),
     ("email unsubscribed", Signal::EmailUnsubscribe),
     ("form submitted", Signal::FormSubmit),
+    ("invite sent", Signal::ReferralSent),
     ("link clicked", Signal::LinkClick),
+    ("logged in", Signal::AccountLogin),
     ("newsletter subscribed", Signal::NewsletterSubscribe),
     ("nps survey answered", Signal::SurveyNps),
     ("order canceled", Signal::OrderCancel),
     ("order cancelled", Signal::OrderCancel),
     ("order completed", Signal::Purchase),
+    ("order placed", Signal::Purchase),
     ("order refunded", Signal::Refund),
     ("page viewed", Signal::PageView),
     ("payment disputed", Signal::PaymentDisputed),
@@ -55,37 +64,48 @@ const NAMES: &[(&str, Signal)] = &[
     ("product viewed", Signal::ProductView),
     ("products searched", Signal::Search),
     ("promotion clicked", Signal::LinkClick),
+    ("promotion viewed", Signal::ListView),
+    ("purchase completed", Signal::Purchase),
+    ("purchased", Signal::Purchase),
+    ("refunded order", Signal::Refund),
+    ("removed product", Signal::CartRemove),
     ("screen viewed", Signal::ScreenView),
+    ("searched", Signal::Search),
     ("signed in", Signal::AccountLogin),
     ("signed up", Signal::AccountCreate),
     ("subscription canceled", Signal::SubscriptionCancelled),
     ("subscription cancelled", Signal::SubscriptionCancelled),
     ("subscription renewed", Signal::SubscriptionRenewed),
     ("subscription started", Signal::SubscriptionStarted),
+    ("support ticket created", Signal::TicketOpened),
     ("ticket closed", Signal::TicketClosed),
+    ("ticket created", Signal::TicketOpened),
     ("ticket opened", Signal::TicketOpened),
     ("ticket replied", Signal::TicketReplied),
     ("unsubscribe", Signal::EmailUnsubscribe),
     ("unsubscribed", Signal::EmailUnsubscribe),
+    ("viewed product", Signal::ProductView),
     ("wishlist product added to cart", Signal::CartAdd),
 ];
 
-/// What an event of this name means.
-pub(super) fn signal(name: &str) -> Signal {
-    let lower = name.trim().to_lowercase();
-    if let Some(signal) = Signal::parse(&lower) {
-        return signal;
+impl Signal {
+    /// What an event of this name means.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        let lower = name.trim().to_lowercase();
+        if let Some(signal) = Self::parse(&lower) {
+            return signal;
+        }
+        let words: Vec<&str> = lower
+            .split([' ', '_', '-', '\t'])
+            .filter(|word| !word.is_empty())
+            .collect();
+        let name = words.join(" ");
+        let found = NAMES.binary_search_by_key(&name.as_str(), |(known, _)| known).ok();
+        found
+            .and_then(|at| NAMES.get(at))
+            .map_or(Self::Custom, |(_, signal)| *signal)
     }
-    let words: Vec<&str> = lower
-        .split([' ', '_', '-', '\t'])
-        .filter(|word| !word.is_empty())
-        .collect();
-    let name = words.join(" ");
-    NAMES
-        .binary_search_by_key(&name.as_str(), |(known, _)| known)
-        .ok()
-        .and_then(|at| NAMES.get(at))
-        .map_or(Signal::Custom, |(_, signal)| *signal)
 }
 
 #[cfg(test)]
@@ -110,7 +130,7 @@ mod tests {
             ("Order Updated", Signal::Custom),
             ("", Signal::Custom),
         ] {
-            assert_eq!(signal(name), expected, "{name}");
+            assert_eq!(Signal::named(name), expected, "{name}");
         }
     }
 }
