@@ -1,11 +1,11 @@
 //! The ids that a customer's record remembers, to tell a repeated event from a new one.
 //!
-//! A set of (id hash, payload fingerprint, newest day received). It is order-free: inserting the same ids in any
+//! A set of (id hash, payload fingerprint, second of the newest receipt). It is order-free: inserting the same ids in any
 //! order, and uniting sets in any grouping, gives the same set. It never decides what happens to a repeated event.
-//! Bound: `capacity` entries; at the bound the entries with the oldest day (then the smallest hash) leave, which
-//! again depends only on the set.
+//! Bound: `capacity` entries of 16 bytes; at the bound the entries that were received longest ago (of the same second, those
+//! with the smallest hash) leave, which again depends only on the set.
 
-use crate::{Day, EventId};
+use crate::{EventId, Timestamp};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -28,7 +28,8 @@ struct Entry {
     /// Big-endian, so that the order of bytes is the order of numbers; fixed width, since a hash has no small values.
     hash: [u8; 8],
     fingerprint: [u8; 4],
-    day: Day,
+    /// Seconds since 1970, big-endian; instants outside of 1970 to 2106 count as the nearer end.
+    second: [u8; 4],
 }
 
 /// A bounded set of recently met event ids with the fingerprints of their payloads.
@@ -59,10 +60,14 @@ impl RecentIds {
         }
     }
 
-    /// Remembers an id received on `day`, keeping at most `capacity` entries.
-    pub fn insert(&mut self, id: &EventId, fingerprint: u64, day: Day, capacity: usize) {
+    /// Remembers an id received at `at`, keeping at most `capacity` entries.
+    pub fn insert(&mut self, id: &EventId, fingerprint: u64, at: Timestamp, capacity: usize) {
         let (hash, fingerprint) = Self::key(id, fingerprint);
-        self.put(Entry { hash, fingerprint, day });
+        self.put(Entry {
+            hash,
+            fingerprint,
+            second: second(at),
+        });
         self.shrink(capacity);
     }
 
@@ -74,9 +79,10 @@ impl RecentIds {
         self.shrink(capacity);
     }
 
-    /// Forgets ids last received before `day`.
-    pub fn forget_before(&mut self, day: Day) {
-        self.entries.retain(|entry| entry.day >= day);
+    /// Forgets ids last received before the second of `at`.
+    pub fn forget_before(&mut self, at: Timestamp) {
+        let from = second(at);
+        self.entries.retain(|entry| entry.second >= from);
     }
 
     /// Number of remembered entries.
@@ -105,7 +111,7 @@ impl RecentIds {
             .partition_point(|e| (e.hash, e.fingerprint) < (entry.hash, entry.fingerprint));
         match self.entries.get_mut(at) {
             Some(same) if same.hash == entry.hash && same.fingerprint == entry.fingerprint => {
-                same.day = same.day.max(entry.day);
+                same.second = same.second.max(entry.second);
             }
             _ => self.entries.insert(at, entry),
         }
@@ -117,13 +123,18 @@ impl RecentIds {
                 .entries
                 .iter()
                 .enumerate()
-                .min_by_key(|(_, e)| (e.day, e.hash, e.fingerprint))
+                .min_by_key(|(_, e)| (e.second, e.hash, e.fingerprint))
                 .map(|(i, _)| i);
             if let Some(index) = oldest {
                 let _ = self.entries.remove(index);
             }
         }
     }
+}
+
+fn second(at: Timestamp) -> [u8; 4] {
+    let seconds = at.0.div_euclid(1000).clamp(0, i64::from(u32::MAX));
+    u32::try_from(seconds).unwrap_or(u32::MAX).to_be_bytes()
 }
 
 #[cfg(test)]
@@ -137,14 +148,14 @@ mod tests {
     #[test]
     fn repetition_and_conflict_are_told_apart() {
         let mut recent = RecentIds::default();
-        recent.insert(&id(1), 7, Day(10), 8);
+        recent.insert(&id(1), 7, Timestamp(10_000), 8);
         assert_eq!(recent.seen(&id(1), 7), Seen::Duplicate);
         assert_eq!(recent.seen(&id(1), 8), Seen::Conflict);
         assert_eq!(recent.seen(&id(2), 7), Seen::New);
-        recent.insert(&id(1), 8, Day(10), 8);
+        recent.insert(&id(1), 8, Timestamp(10_000), 8);
         assert_eq!(recent.seen(&id(1), 8), Seen::Duplicate);
         assert_eq!(recent.seen(&id(1), 7), Seen::Duplicate);
-        recent.forget_before(Day(11));
+        recent.forget_before(Timestamp(11_000));
         assert!(recent.is_empty());
     }
 
@@ -155,7 +166,9 @@ mod tests {
             .iter()
             .map(|order| {
                 let mut set = RecentIds::default();
-                order.iter().for_each(|n| set.insert(&id(*n), 0, Day(*n as i32), 3));
+                order
+                    .iter()
+                    .for_each(|n| set.insert(&id(*n), 0, Timestamp(i64::from(*n) * 1000), 3));
                 set
             })
             .collect();

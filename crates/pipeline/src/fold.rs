@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use vigie_enrichment::{History, Judge, Visit};
 use vigie_event::{
-    Body, ConsentState, Control, CustomerKey, DAY_MS, Day, Enriched, Event, EventId, Forward, Link, Merge, MergePart,
+    Body, ConsentState, Control, CustomerKey, DAY_MS, Enriched, Event, EventId, Forward, Link, Merge, MergePart,
     Origin, Partition, PersonId, Position, Purpose, Record, RejectCode, Seen, Timestamp, Verdict, Workspace,
     partition_for,
 };
@@ -270,12 +270,9 @@ impl<'a> Batch<'a> {
                 if loaded.state.fold(&identity, &observation) == Folded::TooManyIdentities {
                     return self.set_aside(position, &event, RejectCode::TooManyIdentities);
                 }
-                let today = received_at.day();
-                loaded
-                    .state
-                    .recent
-                    .forget_before(Day(clock.day().0.saturating_sub(DEDUP_DAYS)));
-                loaded.state.recent.insert(&id, fingerprint, today, DEDUP_IDS);
+                let window = i64::from(DEDUP_DAYS) * DAY_MS;
+                loaded.state.recent.forget_before(clock.plus_ms(-window));
+                loaded.state.recent.insert(&id, fingerprint, received_at, DEDUP_IDS);
                 let new_links: Vec<(PersonId, PersonId)> = links
                     .into_iter()
                     .filter(|(from, to)| {

@@ -4,6 +4,7 @@ use crate::state::ApiState;
 use crate::{customers, operations, relances};
 use axum::Json;
 use axum::extract::State;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
@@ -13,7 +14,7 @@ use utoipa::{Modify, OpenApi};
     info(
         title = "vigie",
         description = "Who is drifting away, how likely each customer is to leave, and whom to contact now. \
-            This is the read API; events are sent to the collector (`POST /v1/events`).\n\n\
+            Events go in, scores and relances come out; keys for writing, reading and administering are different ones.\n\n\
             Times are RFC 3339 in UTC. Errors are problem documents (RFC 9457) with a stable `code`. \
             Every answer carries `X-Request-Id`.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
@@ -51,13 +52,41 @@ pub(crate) fn document(version: &str) -> utoipa::openapi::OpenApi {
     document
 }
 
+/// The document as JSON, with what other routers contribute and the schema of an event.
+pub(crate) fn complete(version: &str, also: Option<&str>) -> Value {
+    let mut whole = serde_json::to_value(document(version)).unwrap_or_default();
+    if let Some(Ok(more)) = also.map(serde_json::from_str::<Value>) {
+        unite(&mut whole, more);
+        if let Ok(mut event) = serde_json::from_str::<Value>(vigie_event::json::SCHEMA) {
+            // An embedded schema has the dialect of the document.
+            let _ = event.as_object_mut().and_then(|event| event.remove("$schema"));
+            unite(&mut whole, json!({"components": {"schemas": {"Event": event}}}));
+        }
+    }
+    whole
+}
+
+/// Adds the entries of objects and the items of lists; what is there stays.
+fn unite(whole: &mut Value, more: Value) {
+    match (whole, more) {
+        (Value::Object(whole), Value::Object(more)) => {
+            for (key, value) in more {
+                match whole.get_mut(&key) {
+                    Some(known) => unite(known, value),
+                    None => drop(whole.insert(key, value)),
+                }
+            }
+        }
+        (Value::Array(whole), Value::Array(more)) => whole.extend(more),
+        _ => {}
+    }
+}
+
 /// This document
 #[utoipa::path(
     get, path = "/openapi.json", tag = "operations", operation_id = "getOpenApi",
     responses((status = 200, description = "OpenAPI 3.1", body = serde_json::Value)),
 )]
-pub(crate) async fn openapi<S: Send + Sync + 'static>(
-    State(state): State<Arc<ApiState<S>>>,
-) -> Json<utoipa::openapi::OpenApi> {
-    Json(document(&state.build.version))
+pub(crate) async fn openapi<S: Send + Sync + 'static>(State(state): State<Arc<ApiState<S>>>) -> Json<Value> {
+    Json(complete(&state.build.version, state.also_documented))
 }

@@ -94,6 +94,8 @@ pub struct ApiState<S> {
     pub books: BooksOf,
     /// What is running.
     pub build: Build,
+    /// Parts of an OpenAPI document (`tags`, `paths`, `components`) that other routers of the process contribute, as JSON.
+    pub also_documented: Option<&'static str>,
     /// Numbers requests that bring no id of their own; start it at 0.
     pub requests: AtomicU64,
 }

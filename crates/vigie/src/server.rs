@@ -10,7 +10,10 @@ use crate::keyfile::{self, Generated};
 use anyhow::{Context, Result, anyhow};
 use arc_swap::ArcSwap;
 use axum::Router;
-use axum::http::header;
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::Response;
 use axum::routing::get;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
@@ -23,7 +26,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use vigie_event::{Partition, Workspace};
 use vigie_ingestion::dead_letters::{DeadLetters, Letter, Step};
-use vigie_ingestion::http::{ClockHandle, Collector, Transport, serve};
+use vigie_ingestion::http::{ClockHandle, Collector, RequestId, Transport, serve};
 use vigie_ingestion::intake::{Counts, Intake};
 use vigie_ingestion::keys::{KeyKind, KeyRing, Keys};
 use vigie_ingestion::limits::{JsonLimits, Limits, SegmentLimits, TransportLimits};
@@ -187,6 +190,7 @@ pub(crate) async fn start(config: &Config, clock: Clock) -> Result<Running> {
         ..LiveOptions::default()
     };
     let worker = run_worker(Live::new(worker, options), Arc::clone(&clock), worker_stopping)?;
+    let router = router.layer(axum::middleware::from_fn(carry_request_id));
     let http = tokio::spawn(async move {
         serve(listener, router, transport, until(stopping))
             .await
@@ -369,6 +373,7 @@ fn api(
             version: env!("CARGO_PKG_VERSION").to_owned(),
             revision: option_env!("VIGIE_REVISION").map(str::to_owned),
         },
+        also_documented: Some(vigie_ingestion::http::OPENAPI),
         requests: AtomicU64::new(0),
     }
 }
@@ -443,6 +448,21 @@ fn metrics_routes(exporter: &Exporter) -> Router {
         }
     };
     Router::new().route("/metrics", get(render))
+}
+
+/// One request, one id: the API puts the id of the transport into its problem documents. What a client sends under that
+/// name is input like any other and never gets this far.
+async fn carry_request_id(mut request: Request, next: Next) -> Response {
+    let id = request
+        .extensions()
+        .get::<RequestId>()
+        .and_then(|id| HeaderValue::from_str(&id.0).ok());
+    let name = HeaderName::from_static("x-request-id");
+    let _theirs = match id {
+        Some(id) => request.headers_mut().insert(name, id),
+        None => request.headers_mut().remove(name),
+    };
+    next.run(request).await
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr)> {

@@ -28,6 +28,10 @@ use http::{HeaderMap, header};
 use std::sync::Arc;
 use vigie_telemetry::Metrics;
 
+/// What the collector's routes take and answer, as the parts of an OpenAPI 3.1 document: `tags`, `paths`, `components`. The
+/// schema `Event` that it refers to is [`vigie_event::json::SCHEMA`].
+pub const OPENAPI: &str = include_str!("openapi.json");
+
 /// Everything that the collector's routes need.
 #[derive(Debug)]
 pub struct Collector<L> {

@@ -30,7 +30,7 @@ pub const MAX_PARTS: usize = 64;
 /// Links remembered per record; the smallest identities stay.
 pub const MAX_LINKS: usize = 64;
 /// Recent event ids remembered per record; the oldest leave first.
-pub const MAX_RECENT_IDS: usize = 1024;
+pub const MAX_RECENT_IDS: usize = 2048;
 
 /// What a person said about one purpose, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -67,7 +67,7 @@ pub struct CustomerState {
     /// Identities linked into this record, to recognise a link that has been made already. Only grows.
     /// Bound: [`MAX_LINKS`], the smallest stay. Merge: union.
     pub known_links: BTreeSet<PersonId>,
-    /// Recently folded event ids. Written by the pipeline. Bound: [`MAX_RECENT_IDS`] on merge, the newest days stay.
+    /// Recently folded event ids. Written by the pipeline. Bound: [`MAX_RECENT_IDS`] on merge, the newest stay.
     pub recent: RecentIds,
     /// Relance data. Merge: towards less contact, see [`Ledger`].
     pub ledger: Ledger,

@@ -131,9 +131,12 @@ pub(crate) fn state() -> impl Strategy<Value = CustomerState> {
             let _ = state.fold(&person, &observation);
         }
         for (id, fingerprint, day) in ids {
-            state
-                .recent
-                .insert(&EventId::new(&format!("e{id}")).unwrap(), fingerprint, Day(day), 1024);
+            state.recent.insert(
+                &EventId::new(&format!("e{id}")).unwrap(),
+                fingerprint,
+                Day(day).start(),
+                1024,
+            );
         }
         for (name, (armed, flag, cooldown_until, refused, policy_version)) in policies {
             let last_flag = flag.map(|(at, id)| RaisedFlag { at, id });

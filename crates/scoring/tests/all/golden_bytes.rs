@@ -46,9 +46,12 @@ fn everything() -> CustomerState {
     let _ = state.fold(&person, &purchase);
     state.linked_to = Some(PersonId::known("customer-0").unwrap());
     let _ = state.note_link(&device);
-    state
-        .recent
-        .insert(&EventId::new("event-1").unwrap(), 0x0123_4567_89ab_cdef, Day(9928), 64);
+    state.recent.insert(
+        &EventId::new("event-1").unwrap(),
+        0x0123_4567_89ab_cdef,
+        Day(9928).start(),
+        64,
+    );
     let at = Timestamp(857_000_000_000);
     let policy = PolicyState {
         armed: false,

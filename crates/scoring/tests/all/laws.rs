@@ -4,7 +4,7 @@ use crate::generate::{check, instant, observation, observations, person, state};
 use crate::oracle;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
-use vigie_event::{Currency, Day, EventId, PersonId, Seen, Timestamp};
+use vigie_event::{Currency, EventId, PersonId, Seen, Timestamp};
 use vigie_scoring::state::{Fold, MAX_PARTS};
 use vigie_scoring::{CustomerState, Features, Observation, Part};
 
@@ -182,7 +182,7 @@ fn repeated_events_change_nothing_when_recent_ids_are_asked() {
                 if state.recent.seen(&id, fingerprint) != Seen::Duplicate {
                     let _ = state.fold(&person, observation);
                 }
-                state.recent.insert(&id, fingerprint, Day(0), 1024);
+                state.recent.insert(&id, fingerprint, Timestamp(0), 1024);
             }
             state
         };

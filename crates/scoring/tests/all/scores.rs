@@ -64,10 +64,10 @@ fn attrition_agrees_with_a_plain_computation_from_the_event_list() {
         let weeks = |ms: i64| ms as f64 / 604_800_000.0;
         let bought = oracle::btyd(&list, now).map(|(x, t_x, age)| {
             mbg_logit(
-                0.5248,
-                6.1831,
-                0.8914,
-                1.6140,
+                0.524843180589223,
+                6.183085727585607,
+                0.8913594522473026,
+                1.6140023133571513,
                 f64::from(x),
                 t_x as f64 / 7.0,
                 age as f64 / 7.0,

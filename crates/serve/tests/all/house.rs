@@ -111,6 +111,7 @@ impl House {
                 version: "1.2.3".to_owned(),
                 revision: None,
             },
+            also_documented: None,
             requests: AtomicU64::new(0),
         };
         let mut house = Self {

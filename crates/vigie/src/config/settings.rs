@@ -207,7 +207,7 @@ settings! {
         /// Lines for people, or JSON for machines.
         format: LogFormat = "text";
         /// What is logged.
-        level: LogFilter = "info";
+        level: LogFilter = "info,fjall=warn,lsm_tree=warn";
     }
 }
 

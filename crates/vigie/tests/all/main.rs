@@ -8,6 +8,7 @@
     reason = "a test fails by panicking, in the functions that it calls too"
 )]
 
+mod api;
 mod cdnow;
 mod demo;
 mod edges;

@@ -15,7 +15,10 @@ struct Block {
 }
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .unwrap()
 }
 
 fn blocks(markdown: &str) -> Vec<Block> {
@@ -26,7 +29,11 @@ fn blocks(markdown: &str) -> Vec<Block> {
             Some(_) if open => open = false,
             Some(language) => {
                 open = true;
-                blocks.push(Block { language: language.to_owned(), line: index + 1, text: String::new() });
+                blocks.push(Block {
+                    language: language.to_owned(),
+                    line: index + 1,
+                    text: String::new(),
+                });
             }
             None if open => {
                 let text = &mut blocks.last_mut().unwrap().text;
@@ -62,12 +69,25 @@ fn every_command_of_the_readme_works_and_prints_what_it_says() {
     // A failing command ends the script; whatever it started ends with it.
     let mut script = String::from("set -eu -o pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n");
     for block in blocks.iter().filter(|block| block.language == "sh") {
-        script += &format!("echo '@@@ {}'\n{}\n", block.line, block.text.replace("127.0.0.1:8080", &address));
+        script += &format!(
+            "echo '@@@ {}'\n{}\n",
+            block.line,
+            block.text.replace("127.0.0.1:8080", &address)
+        );
     }
     let program = Path::new(env!("CARGO_BIN_EXE_vigie")).parent().unwrap();
     let python = std::env::var("VIGIE_PYTHON").map_or_else(|_| root().join("target/python/bin/python"), PathBuf::from);
-    assert!(python.exists(), "{} is missing: run `make python-env`", python.display());
-    let path = format!("{}:{}:{}", program.display(), python.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    assert!(
+        python.exists(),
+        "{} is missing: run `make python-env`",
+        python.display()
+    );
+    let path = format!(
+        "{}:{}:{}",
+        program.display(),
+        python.parent().unwrap().display(),
+        std::env::var("PATH").unwrap()
+    );
     let output = Command::new("bash")
         .arg("-c")
         .arg(&script)
@@ -80,7 +100,11 @@ fn every_command_of_the_readme_works_and_prints_what_it_says() {
         .unwrap();
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let complaints = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "the README's commands failed: {}\n{printed}\n{complaints}", output.status);
+    assert!(
+        output.status.success(),
+        "the README's commands failed: {}\n{printed}\n{complaints}",
+        output.status
+    );
 
     let mut last = 0;
     let mut checked = 0;
@@ -93,11 +117,18 @@ fn every_command_of_the_readme_works_and_prints_what_it_says() {
                 let rest = printed.get(from..).unwrap();
                 let section = rest.split("@@@ ").next().unwrap();
                 let missing = missing(&block.text, section);
-                assert!(missing.is_empty(), "README line {}: not printed: {missing:#?}\nprinted:\n{section}", block.line);
+                assert!(
+                    missing.is_empty(),
+                    "README line {}: not printed: {missing:#?}\nprinted:\n{section}",
+                    block.line
+                );
                 checked += 1;
             }
             "console" => {}
-            other => panic!("README line {}: a block of kind {other:?} is neither run nor compared", block.line),
+            other => panic!(
+                "README line {}: a block of kind {other:?} is neither run nor compared",
+                block.line
+            ),
         }
     }
     assert!(checked >= 4, "only {checked} blocks were compared");
@@ -111,7 +142,10 @@ fn what_cannot_be_run_inside_a_test_exists() {
         for line in block.text.lines() {
             match line.split_whitespace().collect::<Vec<_>>().as_slice() {
                 ["make", target, ..] => {
-                    assert!(makefile.contains(&format!("\n{target}:")), "the Makefile has no target {target}");
+                    assert!(
+                        makefile.contains(&format!("\n{target}:")),
+                        "the Makefile has no target {target}"
+                    );
                 }
                 ["cargo", "build", ..] | ["export", ..] => {}
                 other => panic!("README line {}: {other:?} is neither run nor known", block.line),
@@ -119,7 +153,10 @@ fn what_cannot_be_run_inside_a_test_exists() {
         }
     }
     // `make demo` is the demonstration that a test of its own plays.
-    assert!(makefile.contains("-p vigie -- demo"), "make demo no longer runs the demonstration");
+    assert!(
+        makefile.contains("-p vigie -- demo"),
+        "make demo no longer runs the demonstration"
+    );
 }
 
 #[test]
@@ -128,7 +165,10 @@ fn links_lead_somewhere() {
         let text = std::fs::read_to_string(root().join(file)).unwrap();
         for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
             let path = link.split('#').next().unwrap();
-            assert!(path.starts_with("http") || root().join(path).exists(), "{file}: {link} leads nowhere");
+            assert!(
+                path.starts_with("http") || root().join(path).exists(),
+                "{file}: {link} leads nowhere"
+            );
         }
     }
 }

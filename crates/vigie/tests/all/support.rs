@@ -250,9 +250,20 @@ impl Server {
     /// The books once nothing is in flight any more.
     #[track_caller]
     pub(crate) fn settled(&self) -> Books {
-        until("every accepted event has its outcome", || {
-            Some(self.books()).filter(|books| books.in_flight == 0)
-        })
+        let start = Instant::now();
+        loop {
+            let books = self.books();
+            if books.in_flight == 0 {
+                return books;
+            }
+            assert!(
+                start.elapsed() < DEADLINE,
+                "after {DEADLINE:?} events are still in flight: {books:?}; readiness: {:?}",
+                self.client.get("/readyz", "")
+            );
+            // not synchronisation: the pause between two looks at books that have a deadline
+            std::thread::sleep(PAUSE);
+        }
     }
 }
 
