@@ -1,8 +1,9 @@
 //! The fold: one synchronous pure function from (records in memory, a batch of the log) to (changed records, flags,
 //! derived log records, books). It performs no I/O and reads no clock; everything that it needs was fetched before.
 
+use crate::errors::WorkerError;
 use crate::meta::{Active, Books, PartitionState, Rearm};
-use crate::worker::{DeadLetter, WorkerError};
+use crate::worker::DeadLetter;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

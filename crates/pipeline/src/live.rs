@@ -1,7 +1,8 @@
 //! The live driver: reads the log as it grows, hands it to the worker, and appends ticks where time itself has something
 //! to say. It decides when to look, never what follows from it.
 
-use crate::worker::{DeadLetterSink, Worker, WorkerError};
+use crate::errors::WorkerError;
+use crate::worker::{DeadLetterSink, Worker};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

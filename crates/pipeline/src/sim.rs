@@ -1,7 +1,8 @@
 //! The simulator: the same worker over a log and a store in memory, with a clock that is turned by hand. Scenarios, property
 //! tests and demonstrations of "what if" run on it; it has no fold of its own.
 
-use crate::worker::{Worker, WorkerError};
+use crate::errors::WorkerError;
+use crate::worker::Worker;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,8 +1,10 @@
 //! The worker: fetches what a batch needs, lets the fold run over it, writes what came of it. All I/O of a step is here;
 //! all meaning is in the fold.
 
+use crate::errors::WorkerError;
 use crate::fold::{After, Batch, Loaded, Tally};
 use crate::meta::{Active, Meta, PartitionState, Rearm};
+use crate::startup::read_control;
 use crate::status::{PartitionStatus, StatusHandle};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,93 +12,18 @@ use std::future::Future;
 use std::sync::Arc;
 use vigie_enrichment::Judge;
 use vigie_event::{
-    Body, CodecError, Control, CustomerKey, Event, Offset, Partition, Position, Record, RejectCode, Tick, Timestamp,
-    Workspace, partition_for,
+    Body, CodecError, CustomerKey, Event, Offset, Partition, Position, Record, RejectCode, Tick, Timestamp,
+    partition_for,
 };
-use vigie_ingestion::log::{Entry, Log, LogError, LogReader};
+use vigie_ingestion::log::{Entry, Log};
 use vigie_scoring::CustomerState;
-use vigie_store::{Commit, CustomerWrite, FlagRow, Projection, Store, StoreError};
+use vigie_store::{Commit, CustomerWrite, FlagRow, Projection, Store};
 use vigie_telemetry::{Cause, Decision, Metrics, Outcome};
 
 /// Most timers fired in one step, so that a step has a bound however many customers fall silent at once.
 const TIMERS_PER_STEP: usize = 2_000;
 /// Customers looked at per step after a change of model or policies.
 const REARMED_PER_STEP: usize = 1_000;
-
-/// Why the worker cannot go on. A bad event is never among these: it is an outcome.
-#[derive(Debug, thiserror::Error)]
-pub enum WorkerError {
-    /// The log.
-    #[error(transparent)]
-    Log(#[from] LogError),
-    /// The store.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The reference data of enrichment.
-    #[error(transparent)]
-    Judge(#[from] vigie_enrichment::AgentError),
-    /// Keeping a dead letter failed.
-    #[error("dead letter cannot be kept: {0}")]
-    DeadLetter(String),
-    /// A record of the log or the store has bytes that this release cannot read.
-    #[error("record at {position} cannot be read: {reason}")]
-    Undecodable {
-        /// Where.
-        position: Position,
-        /// Why.
-        reason: String,
-    },
-    /// A customer record in the store cannot be read. Never taken for a new customer.
-    #[error("stored record of {key} cannot be read: {reason}")]
-    Record {
-        /// Whose.
-        key: CustomerKey,
-        /// Why.
-        reason: String,
-    },
-    /// The stored position and books of a partition cannot be read.
-    #[error("stored state of partition {partition} cannot be read; it was written by a newer release or is damaged")]
-    Meta {
-        /// Which.
-        partition: Partition,
-    },
-    /// A control record's model or policies are not valid.
-    #[error("control record at {position} cannot be put in force: {reason}")]
-    Control {
-        /// Where.
-        position: Position,
-        /// Why.
-        reason: String,
-    },
-    /// The log delivered a later record than the next one.
-    #[error("partition {partition} continues at offset {found} where {expected} was expected")]
-    Skipped {
-        /// Which.
-        partition: Partition,
-        /// The next offset.
-        expected: Offset,
-        /// What came.
-        found: Offset,
-    },
-    /// An event stands before the first control record.
-    #[error("partition {partition} has no model yet; the log must begin with a control record")]
-    NoModel {
-        /// Which.
-        partition: Partition,
-    },
-    /// A record of a partition that this worker does not own.
-    #[error("partition {partition} is not owned by this worker")]
-    NotOwned {
-        /// Which.
-        partition: Partition,
-    },
-    /// The fold asked for a record that was not fetched: a fault of this crate.
-    #[error("record of {key} was not fetched")]
-    NotFetched {
-        /// Whose.
-        key: CustomerKey,
-    },
-}
 
 /// An event that the worker sets aside.
 #[derive(Debug, Clone)]
@@ -125,16 +52,16 @@ impl DeadLetterSink for () {
 /// The worker of some partitions.
 #[derive(Debug)]
 pub struct Worker<L: Log, S: Store, D: DeadLetterSink> {
-    log: Arc<L>,
+    pub(crate) log: Arc<L>,
     store: Arc<S>,
     dead_letters: Arc<D>,
     judge: Judge,
     metrics: Metrics,
     status: StatusHandle,
     epoch: u64,
-    states: BTreeMap<Partition, PartitionState>,
+    pub(crate) states: BTreeMap<Partition, PartitionState>,
     /// What the part of the log that is not folded yet will put in force; known after a survey.
-    coming: BTreeMap<Partition, Arc<Active>>,
+    pub(crate) coming: BTreeMap<Partition, Arc<Active>>,
 }
 
 impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
@@ -219,98 +146,6 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics
-    }
-
-    /// Makes sure that this model and these policies are in force, by control records wherever they are not. Call it after
-    /// a survey and before events are accepted: events folded earlier belong to what was in force then.
-    pub async fn activate(&mut self, model: &str, policies: &str, at: Timestamp) -> Result<bool, WorkerError> {
-        let position = Position {
-            partition: Partition(0),
-            offset: Offset(0),
-        };
-        let wanted = Active::parse(model, policies).map_err(|error| WorkerError::Control {
-            position,
-            reason: error.to_string(),
-        })?;
-        let differs = |partition: &Partition, state: &PartitionState| {
-            self.coming.get(partition).or(state.active.as_ref()).map(Arc::as_ref) != Some(&wanted)
-        };
-        let body = Body::Control(Control::Activate {
-            at,
-            model: model.into(),
-            policies: policies.into(),
-        });
-        let bytes = Bytes::from(Record::new(body).encode());
-        let records: Vec<_> = self
-            .states
-            .iter()
-            .filter(|(partition, state)| differs(partition, state))
-            .map(|(partition, _)| (*partition, bytes.clone()))
-            .collect();
-        if records.is_empty() {
-            return Ok(false);
-        }
-        let _ = self.log.append(records).await?;
-        Ok(true)
-    }
-
-    /// Reads the part of the log that is not folded yet: counts its events per workspace (the part of the books that is in
-    /// flight) and notes what it will put in force.
-    pub async fn survey(&mut self) -> Result<BTreeMap<Workspace, u64>, WorkerError> {
-        let mut counts: BTreeMap<Workspace, u64> = BTreeMap::new();
-        let ends = self.log.ends();
-        let mut open: BTreeMap<Partition, Offset> = BTreeMap::new();
-        for (partition, state) in &self.states {
-            let end = ends.get(usize::from(partition.0)).copied().unwrap_or_default();
-            if state.meta.next < end {
-                let _ = open.insert(*partition, state.meta.next);
-            }
-        }
-        if open.is_empty() {
-            return Ok(counts);
-        }
-        let mut reader = self.log.reader(open.clone())?;
-        while !open.is_empty() {
-            for entry in reader.next(10_000, 16 << 20, std::time::Duration::from_secs(1)).await? {
-                let partition = entry.position.partition;
-                let end = ends.get(usize::from(partition.0)).copied().unwrap_or_default();
-                if entry.position.offset.next() >= end {
-                    let _ = open.remove(&partition);
-                }
-                if entry.position.offset >= end {
-                    continue;
-                }
-                let record = decode(&entry)?;
-                if let Body::Control(Control::Activate { model, policies, .. }) = &record.body {
-                    let active = Active::parse(model, policies).map_err(|error| WorkerError::Control {
-                        position: entry.position,
-                        reason: error.to_string(),
-                    })?;
-                    let _ = self.coming.insert(partition, Arc::new(active));
-                }
-                let workspace = match &record.body {
-                    Body::Event(event) => Some(&event.workspace),
-                    // A forwarded event counts here unless its source will be read, and forwarded, again.
-                    Body::Forward(forward) => record
-                        .origin
-                        .filter(|origin| {
-                            let source = self.states.get(&origin.position.partition);
-                            let taken = self
-                                .states
-                                .get(&partition)
-                                .and_then(|state| state.meta.origins.get(&origin.position.partition));
-                            source.is_some_and(|state| origin.position.offset < state.meta.next)
-                                && taken.is_none_or(|taken| taken < origin)
-                        })
-                        .map(|_| &forward.event.workspace),
-                    _ => None,
-                };
-                if let Some(workspace) = workspace {
-                    *counts.entry(workspace.clone()).or_default() += 1;
-                }
-            }
-        }
-        Ok(counts)
     }
 
     /// Folds a batch of the log, however it was cut, and commits what comes of it. When it returns, everything up to the
@@ -740,7 +575,7 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
     }
 }
 
-fn decode(entry: &Entry) -> Result<Record, WorkerError> {
+pub(crate) fn decode(entry: &Entry) -> Result<Record, WorkerError> {
     Record::decode(&entry.payload).map_err(|error: CodecError| WorkerError::Undecodable {
         position: entry.position,
         reason: error.to_string(),
@@ -762,28 +597,4 @@ fn read(key: &CustomerKey, bytes: Option<Bytes>) -> Result<Loaded, WorkerError> 
         touched: false,
         by_event: false,
     })
-}
-
-/// Reads one control record of the log.
-async fn read_control<L: Log>(log: &L, position: Position) -> Result<Active, WorkerError> {
-    let undecodable = |reason: &str| WorkerError::Undecodable {
-        position,
-        reason: reason.to_owned(),
-    };
-    let mut reader = log.reader(BTreeMap::from([(position.partition, position.offset)]))?;
-    let entries = reader.next(1, 1, std::time::Duration::from_secs(5)).await?;
-    let entry = entries
-        .first()
-        .ok_or_else(|| undecodable("the control record is not in the log"))?;
-    match decode(entry)?.body {
-        Body::Control(Control::Activate { model, policies, .. }) => {
-            Active::parse(&model, &policies).map_err(|error| WorkerError::Control {
-                position,
-                reason: error.to_string(),
-            })
-        }
-        _ => Err(undecodable(
-            "the stored state names it as a control record, which it is not",
-        )),
-    }
 }

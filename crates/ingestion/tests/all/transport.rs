@@ -148,7 +148,7 @@ async fn rows_1_and_2_heads_must_come_in_time() {
     let text = post(0, &[]);
     let mut sent = 0;
     for byte in text.bytes() {
-        // Each byte comes soon after the one before, so only the time of the whole head can end this.
+        // not synchronisation: each byte comes soon after the one before, so only the time of the whole head can end this
         tokio::time::sleep(Duration::from_millis(20)).await;
         if slow.write_all(&[byte]).await.is_err() {
             break;
@@ -198,6 +198,7 @@ async fn row_4_answers_must_be_read() {
         .unwrap();
     // Not reading: the server gives up, so that stopping it needs no drain timeout.
     let _began = stream.readable().await;
+    // not synchronisation: a client that takes nothing for longer than the write timeout
     tokio::time::sleep(Duration::from_secs(2)).await;
     drop(running.stop);
     tokio::time::timeout(Duration::from_secs(5), running.server)
@@ -393,7 +394,7 @@ async fn connections_live_on_between_requests_and_end_when_idle() {
     ] {
         stream.write_all(request.as_bytes()).await.unwrap();
         check("keep-alive", &read_one(&mut stream).await, "200", "");
-        // Longer than the time of a head, shorter than that of an idle connection.
+        // not synchronisation: longer than the time of a head, shorter than that of an idle connection
         tokio::time::sleep(Duration::from_millis(1300)).await;
     }
     assert_eq!(running.bench.logged().await.len(), 3);

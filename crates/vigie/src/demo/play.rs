@@ -102,10 +102,10 @@ async fn run(mut stream: Stream, server: &Running, play: &Play) -> Result<()> {
     settle(server, &workspace).await?;
     stream.clock.release();
     let mut seen = show(server, &workspace).await?;
-    say(&addresses(server))?;
     if play.once {
         return Ok(());
     }
+    say(&addresses(server))?;
     let (mut sent, mut reported) = (0u64, clocks::now());
     loop {
         let now = clocks::now();
@@ -273,9 +273,14 @@ async fn show(server: &Running, workspace: &Workspace) -> Result<u64> {
         }
     }
     writeln!(text, "\n{} relance flags raised so far; the latest:", flags.len())?;
-    for body in flags.iter().rev().take(SHOWN) {
-        let flag: Flag = serde_json::from_slice(body)?;
-        writeln!(text, "{}", describe(&flag))?;
+    let mut flags = flags
+        .iter()
+        .map(|body| serde_json::from_slice(body))
+        .collect::<Result<Vec<Flag>, _>>()?;
+    // RFC 3339 in UTC with the same number of digits: the order of the text is the order of time.
+    flags.sort_by(|a, b| b.raised_at.cmp(&a.raised_at));
+    for flag in flags.iter().take(SHOWN) {
+        writeln!(text, "{}", describe(flag))?;
     }
     say(&text)?;
     Ok(seen)

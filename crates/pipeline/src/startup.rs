@@ -1,0 +1,142 @@
+//! What the worker does before it folds: reads what the log holds beyond the stored state, and puts model and policies in
+//! force by control records. It folds nothing and commits nothing.
+
+use crate::errors::WorkerError;
+use crate::meta::{Active, PartitionState};
+use crate::worker::{DeadLetterSink, Worker, decode};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use vigie_event::{Body, Control, Offset, Origin, Partition, Position, Record, Timestamp, Workspace};
+use vigie_ingestion::log::{Log, LogReader};
+use vigie_store::Store;
+
+impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
+    /// Makes sure that this model and these policies are in force, by control records wherever they are not. Call it after
+    /// a survey and before events are accepted: events folded earlier belong to what was in force then.
+    pub async fn activate(&mut self, model: &str, policies: &str, at: Timestamp) -> Result<bool, WorkerError> {
+        let position = Position {
+            partition: Partition(0),
+            offset: Offset(0),
+        };
+        let wanted = Active::parse(model, policies).map_err(|error| WorkerError::Control {
+            position,
+            reason: error.to_string(),
+        })?;
+        let differs = |partition: &Partition, state: &PartitionState| {
+            self.coming.get(partition).or(state.active.as_ref()).map(Arc::as_ref) != Some(&wanted)
+        };
+        let body = Body::Control(Control::Activate {
+            at,
+            model: model.into(),
+            policies: policies.into(),
+        });
+        let bytes = Bytes::from(Record::new(body).encode());
+        let records: Vec<_> = self
+            .states
+            .iter()
+            .filter(|(partition, state)| differs(partition, state))
+            .map(|(partition, _)| (*partition, bytes.clone()))
+            .collect();
+        if records.is_empty() {
+            return Ok(false);
+        }
+        let _ = self.log.append(records).await?;
+        Ok(true)
+    }
+
+    /// Reads the part of the log that is not folded yet: counts its events per workspace (the part of the books that is in
+    /// flight) and notes what it will put in force.
+    pub async fn survey(&mut self) -> Result<BTreeMap<Workspace, u64>, WorkerError> {
+        let mut counts: BTreeMap<Workspace, u64> = BTreeMap::new();
+        let ends = self.log.ends();
+        let mut open: BTreeMap<Partition, Offset> = BTreeMap::new();
+        for (partition, state) in &self.states {
+            let end = ends.get(usize::from(partition.0)).copied().unwrap_or_default();
+            if state.meta.next < end {
+                let _ = open.insert(*partition, state.meta.next);
+            }
+        }
+        if open.is_empty() {
+            return Ok(counts);
+        }
+        // A step that was repeated after a crash may have appended its derived records twice: only the first counts, as in
+        // the fold.
+        let mut met: BTreeMap<(Partition, Partition), Origin> = BTreeMap::new();
+        let mut reader = self.log.reader(open.clone())?;
+        while !open.is_empty() {
+            for entry in reader.next(10_000, 16 << 20, std::time::Duration::from_secs(1)).await? {
+                let partition = entry.position.partition;
+                let end = ends.get(usize::from(partition.0)).copied().unwrap_or_default();
+                if entry.position.offset.next() >= end {
+                    let _ = open.remove(&partition);
+                }
+                if entry.position.offset >= end {
+                    continue;
+                }
+                let record = decode(&entry)?;
+                if let Body::Control(Control::Activate { model, policies, .. }) = &record.body {
+                    let active = Active::parse(model, policies).map_err(|error| WorkerError::Control {
+                        position: entry.position,
+                        reason: error.to_string(),
+                    })?;
+                    let _ = self.coming.insert(partition, Arc::new(active));
+                }
+                let repeated = record.origin.is_some_and(|origin| {
+                    let key = (partition, origin.position.partition);
+                    let repeated = met.get(&key).is_some_and(|met| *met >= origin);
+                    if !repeated {
+                        let _ = met.insert(key, origin);
+                    }
+                    repeated
+                });
+                let workspace = match &record.body {
+                    Body::Event(event) => Some(&event.workspace),
+                    // A forwarded event counts here unless its source will be read, and forwarded, again.
+                    Body::Forward(forward) => record
+                        .origin
+                        .filter(|origin| {
+                            let source = self.states.get(&origin.position.partition);
+                            let taken = self
+                                .states
+                                .get(&partition)
+                                .and_then(|state| state.meta.origins.get(&origin.position.partition));
+                            !repeated
+                                && source.is_some_and(|state| origin.position.offset < state.meta.next)
+                                && taken.is_none_or(|taken| taken < origin)
+                        })
+                        .map(|_| &forward.event.workspace),
+                    _ => None,
+                };
+                if let Some(workspace) = workspace {
+                    *counts.entry(workspace.clone()).or_default() += 1;
+                }
+            }
+        }
+        Ok(counts)
+    }
+}
+
+/// Reads one control record of the log.
+pub(crate) async fn read_control<L: Log>(log: &L, position: Position) -> Result<Active, WorkerError> {
+    let undecodable = |reason: &str| WorkerError::Undecodable {
+        position,
+        reason: reason.to_owned(),
+    };
+    let mut reader = log.reader(BTreeMap::from([(position.partition, position.offset)]))?;
+    let entries = reader.next(1, 1, std::time::Duration::from_secs(5)).await?;
+    let entry = entries
+        .first()
+        .ok_or_else(|| undecodable("the control record is not in the log"))?;
+    match decode(entry)?.body {
+        Body::Control(Control::Activate { model, policies, .. }) => {
+            Active::parse(&model, &policies).map_err(|error| WorkerError::Control {
+                position,
+                reason: error.to_string(),
+            })
+        }
+        _ => Err(undecodable(
+            "the stored state names it as a control record, which it is not",
+        )),
+    }
+}
