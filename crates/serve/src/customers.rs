@@ -88,7 +88,7 @@ pub(crate) async fn customer<S: Store>(
     {
         let detail = format!(
             "the state already contains events up to {newest}, so it cannot say what was known before; \
-             replay the log up to that instant instead (vigie replay)"
+             for history, send the events up to that instant to an empty data directory (vigie up --data-dir) and ask there"
         );
         return Err(Problem::new(Code::AtBeforeState, detail));
     }
