@@ -46,7 +46,10 @@ check: fmt-check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(MAKE) unit-tests
 
-test: fmt-check lint unit-tests doc-tests deny
+# The tools first, in a make of their own: what they bring decides how the rest runs.
+test:
+	$(MAKE) tools
+	$(MAKE) fmt-check lint unit-tests doc-tests deny
 
 fmt:
 	$(CARGO) fmt --all

@@ -157,7 +157,7 @@ fn markdown(machine: &Machine, cases: &[CaseResult]) -> String {
         let e = &case.experiment;
         let _ = writeln!(
             out,
-            "\n## {}\n\nSeed {}, {} customers (Zipf 1.0), batches of {} events of {} bytes, {} connections, every {}th \
+            "\n## {}\n\nSeed {}, {} customers (Zipf-Mandelbrot, exponent 1, shift 10), batches of {} events of {} bytes, {} connections, every {}th \
              batch sent twice. Latency counts from the moment at which a batch was due.\n\n\
              | run | offered/s | acknowledged/s | processed/s | ack p50 ms | p99 ms | p99.9 ms | refused batches | peak memory MB | books |\n\
              |---|---|---|---|---|---|---|---|---|---|",

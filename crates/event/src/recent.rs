@@ -6,11 +6,16 @@
 //! with the smallest hash) leave, which again depends only on the set.
 
 use crate::{EventId, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::collections::VecDeque;
+use std::fmt;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Seed of the id hash; changing it makes every remembered id unknown, so it is part of the format.
 const ID_SEED: u64 = 0x7669_6769_6501;
+
+/// Bytes of a stored entry: second, hash and fingerprint, big-endian, so that the order of bytes is the order of entries.
+const ENTRY_BYTES: usize = 16;
 
 /// Whether an event was met before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,50 +28,45 @@ pub enum Seen {
     Conflict,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Entry {
-    /// Big-endian, so that the order of bytes is the order of numbers; fixed width, since a hash has no small values.
-    hash: [u8; 8],
-    fingerprint: [u8; 4],
-    /// Seconds since 1970, big-endian; instants outside of 1970 to 2106 count as the nearer end.
-    second: [u8; 4],
+    /// Seconds since 1970; instants outside of 1970 to 2106 count as the nearer end.
+    second: u32,
+    hash: u64,
+    fingerprint: u32,
 }
 
 /// A bounded set of recently met event ids with the fingerprints of their payloads.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecentIds {
-    /// Sorted by (hash, fingerprint), which are unique together.
-    entries: Vec<Entry>,
+    /// In order of receipt (then hash, then fingerprint): what is new comes last and what leaves is first, so that keeping
+    /// the set costs next to nothing. (hash, fingerprint) is unique. Looking an id up reads the whole of it, which for the
+    /// few dozen ids that a person has, or the 32 KiB that a busy machine has, is quicker than any index would be kept.
+    entries: VecDeque<Entry>,
 }
 
 impl RecentIds {
     /// Looks an id up without remembering it.
     #[must_use]
     pub fn seen(&self, id: &EventId, fingerprint: u64) -> Seen {
-        let (hash, short) = Self::key(id, fingerprint);
-        let from = self.entries.partition_point(|entry| entry.hash < hash);
-        let mut same_id = self
-            .entries
-            .iter()
-            .skip(from)
-            .take_while(|entry| entry.hash == hash)
-            .peekable();
-        if same_id.peek().is_none() {
-            Seen::New
-        } else if same_id.any(|entry| entry.fingerprint == short) {
-            Seen::Duplicate
-        } else {
-            Seen::Conflict
+        let (hash, short) = key(id, fingerprint);
+        let mut seen = Seen::New;
+        for entry in self.entries.iter().filter(|entry| entry.hash == hash) {
+            if entry.fingerprint == short {
+                return Seen::Duplicate;
+            }
+            seen = Seen::Conflict;
         }
+        seen
     }
 
     /// Remembers an id received at `at`, keeping at most `capacity` entries.
     pub fn insert(&mut self, id: &EventId, fingerprint: u64, at: Timestamp, capacity: usize) {
-        let (hash, fingerprint) = Self::key(id, fingerprint);
+        let (hash, fingerprint) = key(id, fingerprint);
         self.put(Entry {
+            second: second(at),
             hash,
             fingerprint,
-            second: second(at),
         });
         self.shrink(capacity);
     }
@@ -82,7 +82,7 @@ impl RecentIds {
     /// Forgets ids last received before the second of `at`.
     pub fn forget_before(&mut self, at: Timestamp) {
         let from = second(at);
-        self.entries.retain(|entry| entry.second >= from);
+        while self.entries.pop_front_if(|entry| entry.second < from).is_some() {}
     }
 
     /// Number of remembered entries.
@@ -97,44 +97,85 @@ impl RecentIds {
         self.entries.is_empty()
     }
 
-    fn key(id: &EventId, fingerprint: u64) -> ([u8; 8], [u8; 4]) {
-        let [a, b, c, d, ..] = fingerprint.to_le_bytes();
-        (
-            xxh3_64_with_seed(id.as_str().as_bytes(), ID_SEED).to_be_bytes(),
-            [a, b, c, d],
-        )
-    }
-
     fn put(&mut self, entry: Entry) {
-        let at = self
-            .entries
-            .partition_point(|e| (e.hash, e.fingerprint) < (entry.hash, entry.fingerprint));
-        match self.entries.get_mut(at) {
-            Some(same) if same.hash == entry.hash && same.fingerprint == entry.fingerprint => {
-                same.second = same.second.max(entry.second);
-            }
-            _ => self.entries.insert(at, entry),
+        let same = |known: &Entry| known.hash == entry.hash && known.fingerprint == entry.fingerprint;
+        match self.entries.iter().position(same) {
+            Some(at) if self.entries.get(at).is_some_and(|known| known.second >= entry.second) => return,
+            Some(at) => drop(self.entries.remove(at)),
+            None => {}
         }
+        let at = self.entries.partition_point(|known| *known < entry);
+        self.entries.insert(at, entry);
     }
 
     fn shrink(&mut self, capacity: usize) {
         while self.entries.len() > capacity {
-            let oldest = self
-                .entries
-                .iter()
-                .enumerate()
-                .min_by_key(|(_, e)| (e.second, e.hash, e.fingerprint))
-                .map(|(i, _)| i);
-            if let Some(index) = oldest {
-                let _ = self.entries.remove(index);
-            }
+            let _ = self.entries.pop_front();
         }
     }
 }
 
-fn second(at: Timestamp) -> [u8; 4] {
-    let seconds = at.0.div_euclid(1000).clamp(0, i64::from(u32::MAX));
-    u32::try_from(seconds).unwrap_or(u32::MAX).to_be_bytes()
+fn key(id: &EventId, fingerprint: u64) -> (u64, u32) {
+    let [a, b, c, d, ..] = fingerprint.to_le_bytes();
+    (
+        xxh3_64_with_seed(id.as_str().as_bytes(), ID_SEED),
+        u32::from_be_bytes([a, b, c, d]),
+    )
+}
+
+fn second(at: Timestamp) -> u32 {
+    u32::try_from(at.0.div_euclid(1000).clamp(0, i64::from(u32::MAX))).unwrap_or(u32::MAX)
+}
+
+/// The entries one after the other, [`ENTRY_BYTES`] each, ascending.
+impl Serialize for RecentIds {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut bytes = Vec::with_capacity(self.entries.len() * ENTRY_BYTES);
+        for entry in &self.entries {
+            bytes.extend_from_slice(&entry.second.to_be_bytes());
+            bytes.extend_from_slice(&entry.hash.to_be_bytes());
+            bytes.extend_from_slice(&entry.fingerprint.to_be_bytes());
+        }
+        serializer.serialize_bytes(&bytes)
+    }
+}
+
+impl<'de> Deserialize<'de> for RecentIds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_bytes(Bytes)
+    }
+}
+
+/// Reads what [`RecentIds::serialize`] wrote, and nothing that it could not have written.
+struct Bytes;
+
+impl de::Visitor<'_> for Bytes {
+    type Value = RecentIds;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ascending entries of 16 bytes")
+    }
+
+    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<RecentIds, E> {
+        let (entries, rest) = bytes.as_chunks::<ENTRY_BYTES>();
+        let entries: VecDeque<Entry> = entries
+            .iter()
+            .map(|bytes| {
+                let number = u128::from_be_bytes(*bytes);
+                // The three numbers in their order, most significant first.
+                Entry {
+                    second: (number >> 96) as u32,
+                    hash: (number >> 32) as u64,
+                    fingerprint: number as u32,
+                }
+            })
+            .collect();
+        if rest.is_empty() && entries.iter().is_sorted_by(|a, b| a < b) {
+            Ok(RecentIds { entries })
+        } else {
+            Err(E::custom("recent ids are damaged"))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::demo::{self, Data};
 use crate::server;
 use anyhow::{Result, anyhow};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -383,21 +383,26 @@ fn started(running: &server::Running, format: Format) -> String {
     if let Some(admin) = &running.admin_url {
         text += &format!("metrics at {admin}/metrics\n");
     }
-    if let Some((keys, path)) = keys {
-        text += &format!(
-            "keys of workspace {:?} (kept in {}):\n  write {}\n  read  {}\n  admin {}\n",
-            keys.workspace,
-            path.display(),
-            keys.write,
-            keys.read,
-            keys.admin
-        );
-        text += &format!(
-            "\nfirst event:\n  curl {url}/v1/events -H 'Authorization: Bearer {write}' -H 'Content-Type: application/json' \\\n    -d '{{\"user_id\":\"ann\",\"signal\":\"purchase\",\"money\":{{\"amount\":40,\"currency\":\"EUR\"}}}}'\n  curl {url}/v1/customers/ann -H 'Authorization: Bearer {read}'\n",
-            url = running.url,
-            write = keys.write,
-            read = keys.read
-        );
+    match keys {
+        None => {}
+        // What is printed elsewhere ends up in a log, where no key belongs.
+        Some((_, path)) if !std::io::stdout().is_terminal() => text += &format!("keys are in {}\n", path.display()),
+        Some((keys, path)) => {
+            text += &format!(
+                "keys of workspace {:?} (kept in {}):\n  write {}\n  read  {}\n  admin {}\n",
+                keys.workspace,
+                path.display(),
+                keys.write,
+                keys.read,
+                keys.admin
+            );
+            text += &format!(
+                "\nfirst event:\n  curl {url}/v1/events -H 'Authorization: Bearer {write}' -H 'Content-Type: application/json' \\\n    -d '{{\"user_id\":\"ann\",\"signal\":\"purchase\",\"money\":{{\"amount\":40,\"currency\":\"EUR\"}}}}'\n  curl {url}/v1/customers/ann -H 'Authorization: Bearer {read}'\n",
+                url = running.url,
+                write = keys.write,
+                read = keys.read
+            );
+        }
     }
     text
 }

@@ -102,10 +102,11 @@ async fn run(mut stream: Stream, server: &Running, play: &Play) -> Result<()> {
     settle(server, &workspace).await?;
     stream.clock.release();
     let mut seen = show(server, &workspace).await?;
+    say(&addresses(server))?;
     if play.once {
         return Ok(());
     }
-    say(&addresses(server))?;
+    say("\nlive from here on; Ctrl-C stops\n")?;
     let (mut sent, mut reported) = (0u64, clocks::now());
     loop {
         let now = clocks::now();
@@ -303,7 +304,7 @@ fn addresses(server: &Running) -> String {
         return String::new();
     };
     format!(
-        "\nconsole   {url}/\nAPI       {url}/docs   (OpenAPI: {url}/openapi.json)\nmetrics   {url}/metrics\nkeys      {path}\n\ntry:\n  curl -s '{url}/v1/customers?sort=at-risk&limit=3' -H 'Authorization: Bearer {read}'\n  curl -s '{url}/v1/relances?limit=3' -H 'Authorization: Bearer {read}'\n\nlive from here on; Ctrl-C stops\n",
+        "\nconsole   {url}/\nAPI       {url}/docs   (OpenAPI: {url}/openapi.json)\nmetrics   {url}/metrics\nkeys      {path}\n\ntry:\n  curl -s '{url}/v1/customers?sort=at-risk&limit=3' -H 'Authorization: Bearer {read}'\n  curl -s '{url}/v1/relances?limit=3' -H 'Authorization: Bearer {read}'\n",
         url = server.url,
         path = path.display(),
         read = keys.read
