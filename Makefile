@@ -21,6 +21,7 @@ VIGIE_SHARED ?= $(abspath ../shared)
 PYTHON_ENV := $(CURDIR)/target/python
 PYTHON_REQUIREMENTS := crates/vigie/tests/all/requirements.txt
 
+export VIGIE_SHARED
 # Tests that drive a client SDK find its interpreter here.
 export VIGIE_PYTHON := $(PYTHON_ENV)/bin/python
 
@@ -28,14 +29,22 @@ export VIGIE_PYTHON := $(PYTHON_ENV)/bin/python
 NEXTEST := $(shell command -v cargo-nextest >/dev/null 2>&1 && echo yes)
 ifeq ($(NEXTEST),yes)
 RUN_TESTS := $(CARGO) nextest run --workspace --locked
-RUN_BINARY = $(CARGO) nextest run --workspace --locked --features $(1) -E 'binary($(2))'
+RUN := $(CARGO) nextest run --locked
 else
 RUN_TESTS := $(CARGO) test --workspace --locked --all-targets
-RUN_BINARY = $(CARGO) test --workspace --locked --features $(1) --test $(2)
+RUN := $(CARGO) test --locked
 endif
 
-# Members whose manifest declares the feature $(1).
-DECLARES = grep -lE '^$(1) *=' crates/*/Cargo.toml load-tests/Cargo.toml
+# Runs the test binary $(2) of every member whose manifest declares the feature $(1), and builds nothing else.
+define RUN_FEATURE
+	@manifests=$$(grep -lE '^$(1) *=' crates/*/Cargo.toml load-tests/Cargo.toml || true); \
+	[[ -n $$manifests ]] || echo "no crate has the feature $(1)"; \
+	for manifest in $$manifests; do \
+		name=$$(sed -n 's/^name = "\(.*\)"/\1/p' "$$manifest" | head -n 1); \
+		echo "$(RUN) -p $$name --features $(1) --test $(2)"; \
+		$(RUN) -p "$$name" --features $(1) --test $(2); \
+	done
+endef
 
 .PHONY: demo check test fmt fmt-check lint unit-tests doc-tests deny test-data test-long load python-env tools
 
@@ -79,15 +88,11 @@ deny:
 # A crate with such tests has a feature `shared-data` and a [[test]] called `shared` that requires it.
 test-data:
 	@[[ -d "$(VIGIE_SHARED)" ]] || { echo "$(VIGIE_SHARED) does not exist: set VIGIE_SHARED" >&2; exit 1; }
-	@if $(call DECLARES,shared-data) >/dev/null; then \
-		VIGIE_SHARED="$(VIGIE_SHARED)" $(call RUN_BINARY,shared-data,shared); \
-	else echo "test-data: no crate has the feature shared-data"; fi
+	$(call RUN_FEATURE,shared-data,shared)
 
 # Likewise with a feature and a [[test]] called `long`.
 test-long: python-env
-	@if $(call DECLARES,long) >/dev/null; then \
-		$(call RUN_BINARY,long,long); \
-	else echo "test-long: no crate has the feature long"; fi
+	$(call RUN_FEATURE,long,long)
 
 load:
 	$(CARGO) build --release --locked -p vigie
