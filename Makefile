@@ -4,6 +4,7 @@
 #   make check       the warm inner loop: format, lints, tests
 #   make test        format, lints, tests, documentation tests, dependency law
 #   make test-data   tests over the data beside the checkout (VIGIE_SHARED, default ../shared)
+#   make test-faults tests that mount file systems and cut their power: they need root and loop devices
 #   make test-long   tests that take minutes: crashes, long simulations
 #   make load        load test against a release build
 #   make fmt         format everything
@@ -46,7 +47,7 @@ define RUN_FEATURE
 	done
 endef
 
-.PHONY: demo check test fmt fmt-check lint unit-tests doc-tests deny test-data test-long load python-env tools
+.PHONY: demo check test fmt fmt-check lint unit-tests doc-tests deny test-data test-faults test-long load python-env tools
 
 demo:
 	$(CARGO) run --release --locked -p vigie -- demo $(ARGS)
@@ -89,6 +90,10 @@ deny:
 test-data:
 	@[[ -d "$(VIGIE_SHARED)" ]] || { echo "$(VIGIE_SHARED) does not exist: set VIGIE_SHARED" >&2; exit 1; }
 	$(call RUN_FEATURE,shared-data,shared)
+
+# Likewise with a feature and a [[test]] called `faults`. Where they cannot inject, they say "not measured" and fail.
+test-faults: python-env
+	$(call RUN_FEATURE,faults,faults)
 
 # Likewise with a feature and a [[test]] called `long`.
 test-long: python-env

@@ -17,7 +17,9 @@ pub use agent::AgentError;
 pub use sessions::{VISIT_GAP_MS, Visit};
 
 use agent::Agents;
-use vigie_event::{ConsentState, Enriched, Event, EventId, Purpose, Seen, Suppression, Timestamp, Verdict};
+use vigie_event::{
+    Agent, ConsentState, Enriched, Event, EventId, Purpose, Seen, Signal, Suppression, Timestamp, Verdict,
+};
 
 /// What is known of a person before an event is judged. The pipeline answers from the customer's record.
 pub trait History {
@@ -41,6 +43,11 @@ impl Judge {
         Ok(Self {
             agents: Agents::compiled_in()?,
         })
+    }
+
+    /// Who acted: the judgement of the compiled-in lists alone, for whoever recomputes all the others (the audit).
+    pub fn agent(&mut self, signal: Signal, user_agent: Option<&str>) -> Agent {
+        self.agents.judge(signal, user_agent)
     }
 
     /// Judges one event. The order matters, and each line says why it stands where it does.

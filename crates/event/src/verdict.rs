@@ -127,7 +127,7 @@ impl Agent {
 }
 
 /// How an event relates to the person's visits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SessionVerdict {
     /// The first event of a visit.
     Starts,

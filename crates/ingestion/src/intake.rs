@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use vigie_event::{Body, Event, Offset, Partition, Position, Record, Workspace, partition_for};
+use vigie_failpoint::point;
 use vigie_telemetry::{Metrics, Outcome as Booked};
 
 /// Workspaces with books of their own; the events of any further ones share one row.
@@ -251,7 +252,10 @@ impl<L: Log> Inner<L> {
             let _before = row.accepted.fetch_add(*count, Ordering::AcqRel);
         }
         let lap = self.metrics.stopwatch.start();
-        match self.log.append(batch.records).await {
+        point!("intake.append.before");
+        let appended = self.log.append(batch.records).await;
+        point!("intake.append.after");
+        match appended {
             Ok(positions) => {
                 self.metrics.log.appended(lap.elapsed());
                 for (slot, position) in batch.slots.into_iter().zip(positions) {
@@ -286,11 +290,13 @@ impl<L: Log> Inner<L> {
             .iter()
             .map(|letter| (letter.workspace.clone(), letter.code, letter.accepted))
             .collect();
+        point!("intake.letters.before");
         let added = self
             .dead_letters
             .add(letters)
             .await
             .map_err(|error| self.failed(&error))?;
+        point!("intake.letters.after");
         for ((slot, (workspace, code, accepted)), added) in slots.iter().zip(about).zip(added) {
             if let Some(outcome) = outcomes.get_mut(*slot) {
                 *outcome = Some(Outcome::DeadLetter(added.id));

@@ -19,6 +19,9 @@ pub enum WorkerError {
     /// Keeping a dead letter failed.
     #[error("dead letter cannot be kept: {0}")]
     DeadLetter(String),
+    /// The archive could not be written.
+    #[error("archive cannot be written: {0}")]
+    Archive(String),
     /// A record of the log or the store has bytes that this release cannot read.
     #[error("record at {position} cannot be read: {reason}")]
     Undecodable {
@@ -72,9 +75,14 @@ pub enum WorkerError {
         partition: Partition,
     },
     /// The fold asked for a record that was not fetched: a fault of this crate.
-    #[error("record of {key} was not fetched")]
-    NotFetched {
-        /// Whose.
-        key: CustomerKey,
+    #[error("a customer record that the fold needs was not fetched")]
+    NotFetched,
+    /// Folding a record failed in a way that nobody foresaw. Nothing of its batch was written.
+    #[error("folding the record at {position} failed: {reason}")]
+    Panicked {
+        /// Where.
+        position: Position,
+        /// What the failure said.
+        reason: String,
     },
 }

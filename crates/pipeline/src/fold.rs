@@ -1,5 +1,7 @@
 //! The fold: one synchronous pure function from (records in memory, a batch of the log) to (changed records, flags,
 //! derived log records, books). It performs no I/O and reads no clock; everything that it needs was fetched before.
+//!
+//! Length: one function's worth of meaning, in the order of a record's way through it; its parts share the batch.
 
 use crate::errors::WorkerError;
 use crate::meta::{Active, Books, PartitionState, Rearm};
@@ -9,13 +11,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use vigie_enrichment::{History, Judge, Visit};
 use vigie_event::{
-    Body, ConsentState, Control, CustomerKey, DAY_MS, Enriched, Event, EventId, Forward, Link, Merge, MergePart,
-    Origin, Partition, PersonId, Position, Purpose, Record, RejectCode, Seen, Timestamp, Verdict, Workspace,
-    partition_for,
+    Body, ConsentState, Control, CustomerKey, DAY_MS, Enriched, Event, EventId, Findings, Forward, Judgement, Link,
+    Merge, MergePart, Offset, Origin, Partition, PersonId, Position, Purpose, Record, RejectCode, Seen, Timestamp,
+    Verdict, Workspace, partition_for,
 };
-use vigie_ingestion::log::Entry;
+use vigie_failpoint::{mutant, point};
 use vigie_relance::{Decision, FlagKind, Look, evaluate, next_due};
-use vigie_scoring::state::{ConsentRecord, Fold as Folded, Observation};
+use vigie_scoring::state::{ConsentRecord, Fold as Taken, Observation};
 use vigie_scoring::{CustomerState, Scorer};
 use vigie_store::FlagRow;
 
@@ -26,9 +28,13 @@ pub const DEDUP_IDS: usize = vigie_scoring::state::MAX_RECENT_IDS;
 /// How far ahead a timer is searched for; beyond it a customer is left alone until something happens.
 const TIMER_HORIZON_MS: i64 = 10 * 366 * DAY_MS;
 
+/// A customer of a batch, by its place in [`Batch::customers`].
+pub(crate) type Who = usize;
+
 /// A customer record in memory.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Loaded {
+    pub(crate) key: CustomerKey,
     pub(crate) state: CustomerState,
     /// The index entries that the store holds for it.
     pub(crate) stored_timer: Option<Timestamp>,
@@ -36,6 +42,18 @@ pub(crate) struct Loaded {
     pub(crate) touched: bool,
     /// Receipt of the newest event since it was loaded, for the latency histogram.
     pub(crate) by_event: bool,
+    /// The time that the partition's clock will show when the batch touches the customer next; `None` when it does not.
+    pub(crate) next_touch: Option<Timestamp>,
+    /// The last look whose published scores and timer were left open, since the batch will look again before they can
+    /// be seen by anybody.
+    pub(crate) open: Option<OpenLook>,
+}
+
+/// A look at `at` of which only what is decided by `until` has been solved.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OpenLook {
+    at: Timestamp,
+    until: Timestamp,
 }
 
 /// What is worth telling operations about a batch.
@@ -57,17 +75,36 @@ pub(crate) struct Batch<'a> {
     pub(crate) judge: &'a mut Judge,
     pub(crate) partitions: u16,
     pub(crate) states: BTreeMap<Partition, PartitionState>,
-    pub(crate) customers: BTreeMap<CustomerKey, Loaded>,
+    /// Every customer that the batch may touch, in order of their keys, so that the order of places is that of keys.
+    pub(crate) customers: Vec<Loaded>,
     /// Timers due by the end of the batch, per partition.
-    pub(crate) due: BTreeMap<Partition, BTreeSet<(Timestamp, CustomerKey)>>,
+    pub(crate) due: BTreeMap<Partition, BTreeSet<(Timestamp, Who)>>,
     /// The latest time that the batch brings to each partition: later timers are the store's business.
     pub(crate) until: BTreeMap<Partition, Timestamp>,
     pub(crate) derived: Vec<(Partition, Record)>,
     pub(crate) flags: Vec<FlagRow>,
     pub(crate) dead_letters: Vec<DeadLetter>,
+    /// What became of the records, per partition from the given offset on.
+    pub(crate) judged: BTreeMap<Partition, (Offset, Vec<Judgement>)>,
     pub(crate) tally: Tally,
+    /// Records that are set aside without being folded, since folding them failed.
+    pub(crate) poison: BTreeSet<Position>,
+    /// The record that was folded last, or is being folded.
+    pub(crate) at: Option<Position>,
     /// The record being folded and how many derived records it has given each partition.
     cause: Option<(Position, BTreeMap<Partition, u16>)>,
+}
+
+/// What a batch came to.
+#[derive(Debug)]
+pub(crate) struct Folded {
+    pub(crate) states: BTreeMap<Partition, PartitionState>,
+    pub(crate) customers: Vec<Loaded>,
+    pub(crate) derived: Vec<(Partition, Record)>,
+    pub(crate) flags: Vec<FlagRow>,
+    pub(crate) dead_letters: Vec<DeadLetter>,
+    pub(crate) judged: BTreeMap<Partition, (Offset, Vec<Judgement>)>,
+    pub(crate) tally: Tally,
 }
 
 /// Whether a control record was met, which needs a look at every customer of the partition.
@@ -83,14 +120,30 @@ impl<'a> Batch<'a> {
             judge,
             partitions,
             states: BTreeMap::new(),
-            customers: BTreeMap::new(),
+            customers: Vec::new(),
             due: BTreeMap::new(),
             until: BTreeMap::new(),
             derived: Vec::new(),
             flags: Vec::new(),
             dead_letters: Vec::new(),
+            judged: BTreeMap::new(),
             tally: Tally::default(),
+            poison: BTreeSet::new(),
+            at: None,
             cause: None,
+        }
+    }
+
+    /// What came of it, to be written.
+    pub(crate) fn outcome(self) -> Folded {
+        Folded {
+            states: self.states,
+            customers: self.customers,
+            derived: self.derived,
+            flags: self.flags,
+            dead_letters: self.dead_letters,
+            judged: self.judged,
+            tally: self.tally,
         }
     }
 
@@ -103,17 +156,30 @@ impl<'a> Batch<'a> {
             Body::Merge(merge) => (&merge.workspace, &merge.into),
             Body::Tick(_) | Body::Control(_) => return None,
         };
+        if mutant("workspace_missing_in_key") {
+            return Some(CustomerKey::new(Workspace::new("shop").ok()?, person.clone()));
+        }
         Some(CustomerKey::new(workspace.clone(), person.clone()))
     }
 
-    /// Folds one log record.
-    pub(crate) fn fold(&mut self, entry: &Entry, record: Record) -> Result<After, WorkerError> {
-        let position = entry.position;
+    /// Whether a record stands in the partition of the customer that it needs.
+    pub(crate) fn is_home(partition: Partition, record: &Record, partitions: u16) -> bool {
+        Self::needs(record).is_some_and(|key| partition_for(key.person.as_str(), partitions) == partition)
+    }
+
+    /// Folds one log record. `who` is the customer that it needs, and `next_touch` the clock at the batch's next record of
+    /// the same one.
+    pub(crate) fn fold(
+        &mut self,
+        position: Position,
+        record: Record,
+        who: Option<Who>,
+        next_touch: Option<Timestamp>,
+    ) -> Result<After, WorkerError> {
+        self.at = Some(position);
         let at = record.at();
+        let touched = who.filter(|_| Self::is_home(position.partition, &record, self.partitions));
         let meta = self.meta(position.partition)?;
-        if position.offset < meta.next {
-            return Ok(After::Nothing);
-        }
         if position.offset > meta.next {
             return Err(WorkerError::Skipped {
                 partition: position.partition,
@@ -121,33 +187,49 @@ impl<'a> Batch<'a> {
                 found: position.offset,
             });
         }
-        if meta.is_repeated(record.origin) {
+        let mut after = After::Nothing;
+        if position.offset == meta.next {
             meta.next = position.offset.next();
-            return Ok(After::Nothing);
+            if meta.is_repeated(record.origin) && !mutant("derived_twice") {
+                self.note(position, Judgement::Repeated);
+            } else {
+                meta.clock = meta.clock.max(at);
+                let clock = meta.clock;
+                self.fire(position.partition, clock)?;
+                if let Some(who) = touched {
+                    self.customer(who)?.next_touch = next_touch;
+                }
+                self.cause = Some((position, BTreeMap::new()));
+                let (judgement, then) = self.body(position, record.body, who)?;
+                after = then;
+                self.cause = None;
+                self.note(position, judgement);
+            }
         }
-        meta.clock = meta.clock.max(at);
-        let clock = meta.clock;
-        self.fire(position.partition, clock)?;
-        self.cause = Some((position, BTreeMap::new()));
-        let after = match record.body {
-            Body::Tick(_) => After::Nothing,
-            Body::Event(event) => {
-                self.event(position, None, event)?;
-                After::Nothing
+        match touched {
+            Some(who) => self.carry_on(position.partition, who, next_touch).map(|()| after),
+            None => Ok(after),
+        }
+    }
+
+    fn body(&mut self, position: Position, body: Body, who: Option<Who>) -> Result<(Judgement, After), WorkerError> {
+        let judgement = match (body, who) {
+            (Body::Event(event), _) | (Body::Forward(Forward { event, .. }), _) if self.poison.contains(&position) => {
+                self.set_aside(position, &event, RejectCode::Poison)?
             }
-            Body::Forward(Forward { into, event }) => {
-                self.event(position, Some(into), event)?;
-                After::Nothing
+            (Body::Event(event), None) | (Body::Forward(Forward { event, .. }), None) => {
+                self.set_aside(position, &event, RejectCode::NoIdentity)?
             }
-            Body::Link(link) => {
-                self.link(link);
-                After::Nothing
+            (Body::Event(event) | Body::Forward(Forward { event, .. }), Some(who)) => {
+                self.event(position, event, who)?
             }
-            Body::Merge(merge) => {
-                self.merge(position, merge)?;
-                After::Nothing
+            (Body::Link(link), Some(who)) => {
+                self.link(position.partition, link, who)?;
+                Judgement::Noted
             }
-            Body::Control(Control::Activate { model, policies, .. }) => {
+            (Body::Merge(merge), Some(who)) => self.merge(position, merge, who)?,
+            (Body::Tick(_) | Body::Link(_) | Body::Merge(_), _) => Judgement::Noted,
+            (Body::Control(Control::Activate { model, policies, .. }), _) => {
                 let active = Active::parse(&model, &policies).map_err(|error| WorkerError::Control {
                     position,
                     reason: error.to_string(),
@@ -156,13 +238,22 @@ impl<'a> Batch<'a> {
                 state.meta.active = Some(active.reference(position.offset));
                 state.meta.rearm = Some(Rearm { after: None });
                 state.active = Some(Arc::new(active));
-                After::Rearm
+                return Ok((Judgement::Noted, After::Rearm));
             }
         };
-        self.cause = None;
-        let meta = self.meta(position.partition)?;
-        meta.next = position.offset.next();
-        Ok(after)
+        Ok((judgement, After::Nothing))
+    }
+
+    fn customer(&mut self, who: Who) -> Result<&mut Loaded, WorkerError> {
+        self.customers.get_mut(who).ok_or(WorkerError::NotFetched)
+    }
+
+    fn note(&mut self, position: Position, judgement: Judgement) {
+        let (_, run) = self
+            .judged
+            .entry(position.partition)
+            .or_insert_with(|| (position.offset, Vec::new()));
+        run.push(judgement);
     }
 
     /// Fires every timer of the partition that is due at `clock`, in order of (due, customer).
@@ -175,16 +266,14 @@ impl<'a> Batch<'a> {
                 Some((at, _)) if *at <= clock => {}
                 _ => return Ok(()),
             }
-            let Some((at, key)) = due.pop_first() else {
+            let Some((at, who)) = due.pop_first() else {
                 return Ok(());
             };
-            let Some(loaded) = self.customers.get_mut(&key) else {
-                return Err(WorkerError::NotFetched { key });
-            };
+            let loaded = self.customer(who)?;
             loaded.touched = true;
             if loaded.state.timer == Some(at) {
                 self.tally.timers.push((at, clock));
-                self.look(partition, &key, at)?;
+                self.look(partition, who, at)?;
             } else {
                 // An index entry that the record does not ask for: the next write takes it away.
                 loaded.stored_timer = Some(at);
@@ -192,47 +281,52 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Looks at every given customer anew, after a change of model or policies.
-    pub(crate) fn rearm(&mut self, partition: Partition, keys: &[CustomerKey]) -> Result<(), WorkerError> {
+    /// Looks at every customer of the batch anew, after a change of model or policies.
+    pub(crate) fn rearm(&mut self, partition: Partition) -> Result<(), WorkerError> {
         let clock = self.meta(partition)?.clock;
-        for key in keys {
-            self.look(partition, key, clock)?;
-        }
-        Ok(())
+        (0..self.customers.len()).try_for_each(|who| self.look(partition, who, clock))
     }
 
-    fn event(&mut self, position: Position, into: Option<PersonId>, event: Box<Event>) -> Result<(), WorkerError> {
+    fn event(&mut self, position: Position, event: Box<Event>, who: Who) -> Result<Judgement, WorkerError> {
         let partition = position.partition;
-        let workspace = event.workspace.clone();
         let Some(identity) = event.person.key().cloned() else {
             return self.set_aside(position, &event, RejectCode::NoIdentity);
         };
-        let owner = into.unwrap_or_else(|| identity.clone());
-        if partition_for(owner.as_str(), self.partitions) != partition {
-            self.derive(owner.clone().as_str(), Body::Forward(Forward { into: owner, event }));
-            return Ok(());
-        }
         let clock = self.meta(partition)?.clock;
-        let key = CustomerKey::new(workspace.clone(), owner);
-        let loaded = self.customers.entry(key.clone()).or_default();
-        if let Some(target) = loaded.state.linked_to.clone() {
-            self.derive(target.clone().as_str(), Body::Forward(Forward { into: target, event }));
-            return Ok(());
+        let partitions = self.partitions;
+        let loaded = self.customers.get_mut(who).ok_or(WorkerError::NotFetched)?;
+        let key = loaded.key.clone();
+        let elsewhere = partition_for(key.person.as_str(), partitions) != partition;
+        let target = if elsewhere {
+            Some(key.person.clone())
+        } else {
+            loaded.state.linked_to.clone()
+        };
+        if let Some(into) = target {
+            self.derive(into.clone().as_str(), Body::Forward(Forward { into, event }));
+            return Ok(Judgement::Forwarded);
+        }
+        #[expect(clippy::panic, reason = "what a test seeds is a panic, and only a test can seed it")]
+        if mutant("poison") && event.name.as_deref() == Some("poison") {
+            panic!("a seeded fault of a rule");
         }
         let (id, fingerprint, received_at) = (event.id.clone(), event.fingerprint, event.received_at);
         let said = event.consent.clone();
         let claimed = event.occurred_at.map_or(received_at, |at| at.min(received_at));
         self.tally.received.push(received_at);
+        point!("step.judge.before");
         let verdict = self.judge.judge(*event, &Known { state: &loaded.state });
+        point!("step.judge.after");
         if verdict == Verdict::Duplicate {
-            return self.book(
+            self.book(
                 partition,
-                &workspace,
+                &key.workspace,
                 &Books {
                     duplicate: 1,
                     ..Books::default()
                 },
-            );
+            )?;
+            return Ok(Judgement::Duplicate);
         }
         loaded.touched = true;
         loaded.by_event = true;
@@ -240,26 +334,30 @@ impl<'a> Batch<'a> {
         for (purpose, state) in said {
             loaded.state.note_consent(purpose, ConsentRecord { at: claimed, state });
         }
-        match verdict {
-            Verdict::Duplicate => {}
-            Verdict::Suppress(_) => self.book(
-                partition,
-                &workspace,
-                &Books {
-                    suppressed: 1,
-                    ..Books::default()
-                },
-            )?,
+        let judgement = match verdict {
+            Verdict::Duplicate => Judgement::Duplicate,
+            Verdict::Suppress(reason) => {
+                self.book(
+                    partition,
+                    &key.workspace,
+                    &Books {
+                        suppressed: 1,
+                        ..Books::default()
+                    },
+                )?;
+                Judgement::Suppressed(reason)
+            }
             Verdict::Apply(enriched) => {
                 let Enriched {
                     event,
                     signal,
                     channel,
                     at,
+                    time,
                     agent,
+                    session,
                     conflict,
                     links,
-                    ..
                 } = *enriched;
                 let observation = Observation {
                     at,
@@ -268,7 +366,7 @@ impl<'a> Batch<'a> {
                     money: event.money,
                     human: agent.is_human(),
                 };
-                if loaded.state.fold(&identity, &observation) == Folded::TooManyIdentities {
+                if loaded.state.fold(&identity, &observation) == Taken::TooManyIdentities {
                     return self.set_aside(position, &event, RejectCode::TooManyIdentities);
                 }
                 let window = i64::from(DEDUP_DAYS) * DAY_MS;
@@ -283,7 +381,7 @@ impl<'a> Batch<'a> {
                     .collect();
                 self.book(
                     partition,
-                    &workspace,
+                    &key.workspace,
                     &Books {
                         applied: 1,
                         conflict: u64::from(conflict),
@@ -300,19 +398,30 @@ impl<'a> Batch<'a> {
                     };
                     self.derive(from.as_str(), Body::Link(link));
                 }
+                Judgement::Applied(Findings {
+                    at,
+                    time,
+                    signal,
+                    channel,
+                    human_permille: agent.human_permille,
+                    session,
+                    conflict,
+                })
             }
-        }
-        self.look(partition, &key, clock)
+        };
+        self.look(partition, who, clock)?;
+        Ok(judgement)
     }
 
     /// `from` gives up its record: it becomes a signpost, and what it had gathered travels to `to`.
-    fn link(&mut self, link: Link) {
-        let key = CustomerKey::new(link.workspace.clone(), link.from.clone());
-        let loaded = self.customers.entry(key).or_default();
+    fn link(&mut self, partition: Partition, link: Link, who: Who) -> Result<(), WorkerError> {
+        self.settle(partition, who)?;
+        let loaded = self.customer(who)?;
         match loaded.state.linked_to.clone() {
             None => {
                 // The timer and the rank belong to a record, not to what it has gathered.
-                loaded.state.timer = None;
+                self.set_timer(partition, who, None)?;
+                let loaded = self.customer(who)?;
                 loaded.state.rank = None;
                 let state = loaded.state.encode();
                 loaded.state = CustomerState {
@@ -359,15 +468,15 @@ impl<'a> Batch<'a> {
                 self.derive(from.as_str(), Body::Link(next));
             }
         }
+        Ok(())
     }
 
-    fn merge(&mut self, position: Position, merge: Merge) -> Result<(), WorkerError> {
-        let key = CustomerKey::new(merge.workspace.clone(), merge.into.clone());
+    fn merge(&mut self, position: Position, merge: Merge, who: Who) -> Result<Judgement, WorkerError> {
         let clock = self.meta(position.partition)?.clock;
-        let loaded = self.customers.entry(key.clone()).or_default();
+        let loaded = self.customer(who)?;
         if let Some(target) = loaded.state.linked_to.clone() {
             self.derive(target.clone().as_str(), Body::Merge(Merge { into: target, ..merge }));
-            return Ok(());
+            return Ok(Judgement::Forwarded);
         }
         for part in &merge.parts {
             let gathered = CustomerState::decode(&part.state).map_err(|error| WorkerError::Undecodable {
@@ -378,75 +487,125 @@ impl<'a> Batch<'a> {
         }
         let _ = loaded.state.note_link(&merge.from);
         loaded.touched = true;
-        self.look(position.partition, &key, clock)
+        self.look(position.partition, who, clock)?;
+        Ok(Judgement::Noted)
     }
 
     /// Brings one customer up to date as of `at`: decisions, published scores, rank, and the next timer.
-    fn look(&mut self, partition: Partition, key: &CustomerKey, at: Timestamp) -> Result<(), WorkerError> {
+    ///
+    /// Where the batch touches the customer again, only what is decided before that is solved here. Published scores and
+    /// the timer that refreshes them would be overwritten then, unseen by anybody: under silence a refresh decides nothing,
+    /// since scores only rise and what was refused stays refused. So how the log is cut into batches changes no byte.
+    fn look(&mut self, partition: Partition, who: Who, at: Timestamp) -> Result<(), WorkerError> {
         let active = match self.states.get(&partition).and_then(|state| state.active.as_ref()) {
             Some(active) => Arc::clone(active),
             None => return Err(WorkerError::NoModel { partition }),
         };
-        let Some(loaded) = self.customers.get_mut(key) else {
-            return Err(WorkerError::NotFetched { key: key.clone() });
-        };
-        let before = loaded.state.timer;
+        let loaded = self.customers.get_mut(who).ok_or(WorkerError::NotFetched)?;
         loaded.touched = true;
+        loaded.open = None;
         if loaded.state.linked_to.is_some() {
-            loaded.state.timer = None;
             loaded.state.rank = None;
-        } else {
-            let scorer = Scorer::of(&loaded.state, &active.model);
-            let mut look = Look {
-                key,
-                state: &mut loaded.state,
-                scorer: &scorer,
-                model: &active.model,
-                now: at,
-            };
-            for decision in evaluate(&active.policies, &mut look) {
-                match decision {
-                    Decision::Flag { id, flag } => {
-                        let label = if flag.kind == FlagKind::HeldOut {
-                            "held_out"
-                        } else {
-                            "flagged"
-                        };
-                        *self.tally.decisions.entry((flag.policy.clone(), label)).or_default() += 1;
-                        // A struct of strings and finite numbers always has a JSON form.
-                        let body = Bytes::from(serde_json::to_vec(&flag).unwrap_or_default());
-                        self.flags.push(FlagRow {
-                            workspace: key.workspace.clone(),
-                            id,
-                            body,
-                        });
-                    }
-                    Decision::Refused { policy, reason } => {
-                        *self.tally.refusals.entry((policy, reason.label())).or_default() += 1;
-                    }
+            return self.set_timer(partition, who, None);
+        }
+        let scorer = Scorer::of(&loaded.state, &active.model);
+        let key = &loaded.key;
+        let mut look = Look {
+            key,
+            state: &mut loaded.state,
+            scorer: &scorer,
+            model: &active.model,
+            now: at,
+        };
+        for decision in evaluate(&active.policies, &mut look) {
+            match decision {
+                Decision::Flag { id, flag } => {
+                    let label = if flag.kind == FlagKind::HeldOut {
+                        "held_out"
+                    } else {
+                        "flagged"
+                    };
+                    *self.tally.decisions.entry((flag.policy.clone(), label)).or_default() += 1;
+                    // A struct of strings and finite numbers always has a JSON form.
+                    let body = Bytes::from(serde_json::to_vec(&flag).unwrap_or_default());
+                    self.flags.push(FlagRow {
+                        workspace: key.workspace.clone(),
+                        id,
+                        body,
+                    });
+                }
+                Decision::Refused { policy, reason } => {
+                    *self.tally.refusals.entry((policy, reason.label())).or_default() += 1;
                 }
             }
-            let scores = scorer.refreshed(at);
-            let horizon = at.plus_ms(TIMER_HORIZON_MS);
-            let crossing = next_due(&active.policies, &loaded.state.ledger, &scorer, at, horizon);
-            let refresh = scorer
-                .next_refresh(at, crossing.unwrap_or(horizon))
-                .map(|due| due.max(at.plus_ms(1)));
-            loaded.state.timer = [crossing, refresh].into_iter().flatten().min();
-            loaded.state.rank = scores.attrition_ppm.map(rank);
-            loaded.state.refreshed = Some(scores);
-            self.tally.scores += 1;
         }
-        let after = loaded.state.timer;
-        if before != after {
+        self.tally.scores += 1;
+        match loaded.next_touch {
+            Some(next) => {
+                loaded.open = Some(OpenLook { at, until: next });
+                let crossing = next_due(&active.policies, &loaded.state.ledger, &scorer, at, next);
+                self.set_timer(partition, who, crossing)
+            }
+            None => {
+                let timer = publish(loaded, &active, &scorer, at);
+                self.set_timer(partition, who, timer)
+            }
+        }
+    }
+
+    /// Goes on after a record that did not look at its customer although an earlier look counted on it.
+    fn carry_on(&mut self, partition: Partition, who: Who, next_touch: Option<Timestamp>) -> Result<(), WorkerError> {
+        let loaded = self.customer(who)?;
+        loaded.next_touch = next_touch;
+        let Some(open) = loaded.open else { return Ok(()) };
+        if next_touch.is_some_and(|next| next <= open.until) {
+            return Ok(());
+        }
+        let clock = self.meta(partition)?.clock;
+        self.solve(partition, who, open.at)?;
+        self.fire(partition, clock)
+    }
+
+    /// Publishes what an earlier look left open, as if nothing more were to come, up to the partition's clock.
+    fn settle(&mut self, partition: Partition, who: Who) -> Result<(), WorkerError> {
+        self.carry_on(partition, who, None)
+    }
+
+    /// Solves again what a look at `at` left open, with the customer's next touch as it is known now.
+    fn solve(&mut self, partition: Partition, who: Who, at: Timestamp) -> Result<(), WorkerError> {
+        let active = match self.states.get(&partition).and_then(|state| state.active.as_ref()) {
+            Some(active) => Arc::clone(active),
+            None => return Err(WorkerError::NoModel { partition }),
+        };
+        let loaded = self.customers.get_mut(who).ok_or(WorkerError::NotFetched)?;
+        let scorer = Scorer::of(&loaded.state, &active.model);
+        let timer = match loaded.next_touch {
+            Some(until) => {
+                loaded.open = Some(OpenLook { at, until });
+                next_due(&active.policies, &loaded.state.ledger, &scorer, at, until)
+            }
+            None => {
+                loaded.open = None;
+                publish(loaded, &active, &scorer, at)
+            }
+        };
+        self.set_timer(partition, who, timer)
+    }
+
+    /// Changes a customer's timer, and with it the timers that this batch still has to fire.
+    fn set_timer(&mut self, partition: Partition, who: Who, timer: Option<Timestamp>) -> Result<(), WorkerError> {
+        let loaded = self.customers.get_mut(who).ok_or(WorkerError::NotFetched)?;
+        let timer = timer.filter(|_| !mutant("timer_forgotten"));
+        let before = std::mem::replace(&mut loaded.state.timer, timer);
+        if before != timer {
             let due = self.due.entry(partition).or_default();
             if let Some(before) = before {
-                let _ = due.remove(&(before, key.clone()));
+                let _ = due.remove(&(before, who));
             }
-            if let Some(after) = after
-                && self.until.get(&partition).is_some_and(|until| after <= *until)
+            if let Some(timer) = timer
+                && self.until.get(&partition).is_some_and(|until| timer <= *until)
             {
-                let _ = due.insert((after, key.clone()));
+                let _ = due.insert((timer, who));
             }
         }
         Ok(())
@@ -467,7 +626,7 @@ impl<'a> Batch<'a> {
         self.derived.push((target, Record { origin, body }));
     }
 
-    fn set_aside(&mut self, position: Position, event: &Event, code: RejectCode) -> Result<(), WorkerError> {
+    fn set_aside(&mut self, position: Position, event: &Event, code: RejectCode) -> Result<Judgement, WorkerError> {
         self.dead_letters.push(DeadLetter {
             position,
             code,
@@ -480,17 +639,21 @@ impl<'a> Batch<'a> {
                 dead_letter: 1,
                 ..Books::default()
             },
-        )
+        )?;
+        Ok(Judgement::DeadLetter(code))
     }
 
     /// Books an outcome where the record was read: in the partition's own books, and in the batch's for operations.
     fn book(&mut self, partition: Partition, workspace: &Workspace, outcome: &Books) -> Result<(), WorkerError> {
-        self.meta(partition)?
-            .books
-            .entry(workspace.clone())
-            .or_default()
-            .add(outcome);
-        self.tally.books.entry(workspace.clone()).or_default().add(outcome);
+        let own = &mut self.meta(partition)?.books;
+        match own.get_mut(workspace) {
+            Some(books) => books.add(outcome),
+            None => own.entry(workspace.clone()).or_default().add(outcome),
+        }
+        match self.tally.books.get_mut(workspace) {
+            Some(books) => books.add(outcome),
+            None => self.tally.books.entry(workspace.clone()).or_default().add(outcome),
+        }
         Ok(())
     }
 
@@ -505,6 +668,24 @@ impl<'a> Batch<'a> {
     }
 }
 
+/// Brings published scores and rank up to date as of `at`, and returns when the record wants to be looked at next.
+fn publish(loaded: &mut Loaded, active: &Active, scorer: &Scorer<'_>, at: Timestamp) -> Option<Timestamp> {
+    let horizon = at.plus_ms(TIMER_HORIZON_MS);
+    // A crossing behind the next refresh is solved when that comes.
+    let refresh = scorer.next_refresh(at, horizon).map(|due| due.max(at.plus_ms(1)));
+    let crossing = next_due(
+        &active.policies,
+        &loaded.state.ledger,
+        scorer,
+        at,
+        refresh.unwrap_or(horizon),
+    );
+    let scores = scorer.refreshed(at);
+    loaded.state.rank = scores.attrition_ppm.map(rank);
+    loaded.state.refreshed = Some(scores);
+    [crossing, refresh].into_iter().flatten().min()
+}
+
 /// At-risk rank of an attrition in millionths: 65535 = certainly drifting.
 fn rank(ppm: u32) -> u16 {
     u16::try_from(u64::from(ppm) * u64::from(u16::MAX) / 1_000_000).unwrap_or(u16::MAX)
@@ -517,10 +698,16 @@ struct Known<'a> {
 
 impl History for Known<'_> {
     fn seen(&self, id: &EventId, fingerprint: u64) -> Seen {
+        if mutant("dedup_off") {
+            return Seen::New;
+        }
         self.state.recent.seen(id, fingerprint)
     }
 
     fn consent(&self, purpose: Purpose) -> Option<ConsentState> {
+        if mutant("withdraw_ignored") {
+            return None;
+        }
         self.state.consent.get(&purpose).map(|record| record.state)
     }
 

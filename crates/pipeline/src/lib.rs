@@ -28,19 +28,23 @@
 //! It never knows what a broker, a socket or a file is (the log and the store are traits), never judges events
 //! (enrichment), computes scores (scoring) or decides on flags (relance), and reads no clock: the live driver is given one.
 
+mod archivist;
 mod errors;
 mod fold;
 mod live;
 mod meta;
+mod sandbox;
 mod sim;
 mod startup;
 mod status;
 mod worker;
 
+pub use archivist::{Archivist, ArchivistHandle, ArchivistOptions, Shelf, Shelved, committed};
 pub use errors::WorkerError;
 pub use fold::{DEDUP_DAYS, DEDUP_IDS};
 pub use live::{Clock, Live, LiveOptions};
 pub use meta::{Active, ActiveError, Books};
+pub use sandbox::Sandbox;
 pub use sim::Sim;
 pub use status::{PartitionStatus, Status, StatusHandle};
 pub use worker::{DeadLetter, DeadLetterSink, Worker};

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use vigie_event::{Partition, Timestamp};
+use vigie_failpoint::point;
 use vigie_ingestion::log::{Log, LogReader};
 use vigie_store::Store;
 
@@ -82,11 +83,15 @@ impl<L: Log, S: Store, D: DeadLetterSink> Live<L, S, D> {
             } else {
                 self.patience(clock())
             };
+            point!("step.fetch.before");
             let entries = tokio::select! {
                 biased;
                 _ = stop.changed(), if !stopping => continue,
                 entries = reader.next(self.options.batch_records, self.options.batch_bytes, wait) => entries?,
             };
+            if !entries.is_empty() {
+                point!("step.fetch.after");
+            }
             if entries.is_empty() && stopping && self.caught_up() {
                 return Ok(());
             }

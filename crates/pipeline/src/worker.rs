@@ -1,27 +1,33 @@
 //! The worker: fetches what a batch needs, lets the fold run over it, writes what came of it. All I/O of a step is here;
 //! all meaning is in the fold.
+//!
+//! Length: the step and everything that it waits for, in one place; splitting it would hide the order of the writes.
 
 use crate::errors::WorkerError;
-use crate::fold::{After, Batch, Loaded, Tally};
+use crate::fold::{After, Batch, Folded, Loaded, Tally, Who};
 use crate::meta::{Active, Meta, PartitionState, Rearm};
 use crate::startup::read_control;
 use crate::status::{PartitionStatus, StatusHandle};
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use vigie_enrichment::Judge;
 use vigie_event::{
-    Body, CodecError, CustomerKey, Event, Offset, Partition, Position, Record, RejectCode, Tick, Timestamp,
+    Body, CodecError, CustomerKey, Event, Judgement, Offset, Partition, Position, Record, RejectCode, Tick, Timestamp,
     partition_for,
 };
+use vigie_failpoint::{mutant, point};
 use vigie_ingestion::log::{Entry, Log};
 use vigie_scoring::CustomerState;
-use vigie_store::{Commit, CustomerWrite, FlagRow, Projection, Store};
+use vigie_store::{Commit, CustomerWrite, Projection, Store};
 use vigie_telemetry::{Cause, Decision, Metrics, Outcome};
 
 /// Most timers fired in one step, so that a step has a bound however many customers fall silent at once.
 const TIMERS_PER_STEP: usize = 2_000;
+/// Attempts to fold a record before it is set aside.
+const POISON_ATTEMPTS: u32 = 3;
 /// Customers looked at per step after a change of model or policies.
 const REARMED_PER_STEP: usize = 1_000;
 
@@ -62,6 +68,9 @@ pub struct Worker<L: Log, S: Store, D: DeadLetterSink> {
     pub(crate) states: BTreeMap<Partition, PartitionState>,
     /// What the part of the log that is not folded yet will put in force; known after a survey.
     pub(crate) coming: BTreeMap<Partition, Arc<Active>>,
+    keeps_judgements: bool,
+    /// Records that cannot be folded.
+    poison: BTreeSet<Position>,
 }
 
 impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
@@ -112,9 +121,18 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
             epoch,
             states,
             coming: BTreeMap::new(),
+            keeps_judgements: false,
+            poison: BTreeSet::new(),
         };
         worker.publish_all().await?;
         Ok(worker)
+    }
+
+    /// Keeps what became of each record in the store, for the archive to fetch.
+    #[must_use]
+    pub fn keeping_judgements(mut self) -> Self {
+        self.keeps_judgements = true;
+        self
     }
 
     /// Where each partition goes on.
@@ -151,28 +169,67 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
     /// Folds a batch of the log, however it was cut, and commits what comes of it. When it returns, everything up to the
     /// batch's last record is part of the stored state. `now` is only used to measure latencies.
     pub async fn process(&mut self, entries: &[Entry], now: Timestamp) -> Result<(), WorkerError> {
-        let mut records = Vec::with_capacity(entries.len());
-        for entry in entries {
-            let next = self.states.get(&entry.position.partition).map(|state| state.meta.next);
-            if next.is_none_or(|next| entry.position.offset >= next) {
-                records.push((entry.clone(), decode(entry)?));
+        // A record that cannot be folded is set aside, so that others go on: after three attempts, since a failure may
+        // have had a passing cause.
+        let mut failed: Option<(Position, u32)> = None;
+        loop {
+            let mut records = Vec::with_capacity(entries.len());
+            point!("step.decode.before");
+            for entry in entries {
+                if self.is_new(entry.position) {
+                    records.push((entry.position, decode(entry)?));
+                }
             }
+            point!("step.decode.after");
+            let (position, reason) = match self.process_records(records, now).await {
+                Err(WorkerError::Panicked { position, reason }) => (position, reason),
+                outcome => return outcome,
+            };
+            let attempts = failed
+                .filter(|(at, _)| *at == position)
+                .map_or(0, |(_, attempts)| attempts)
+                + 1;
+            tracing::error!(%position, attempts, reason, "folding a record failed");
+            if attempts >= POISON_ATTEMPTS && !self.poison.insert(position) {
+                return Err(WorkerError::Panicked { position, reason });
+            }
+            failed = Some((position, attempts));
         }
-        let mut rest = records.as_slice();
-        while !rest.is_empty() {
+    }
+
+    /// Sets these records aside instead of folding them, as a worker before did after it had failed to fold them.
+    pub fn set_aside(&mut self, positions: impl IntoIterator<Item = Position>) {
+        self.poison.extend(positions);
+    }
+
+    /// The same for records that are decoded already. Records that are part of the stored state are left out.
+    pub async fn process_records(
+        &mut self,
+        mut records: Vec<(Position, Record)>,
+        now: Timestamp,
+    ) -> Result<(), WorkerError> {
+        if !records.iter().all(|(position, _)| self.is_new(*position)) {
+            records.retain(|(position, _)| self.is_new(*position));
+        }
+        while !records.is_empty() {
             // A control record changes what the following records of its partition mean, and needs a look at every
             // customer: it is a step of its own.
-            let control = |(_, record): &(Entry, Record)| matches!(record.body, Body::Control(_));
-            let until = match rest.iter().position(control) {
+            let control = |(_, record): &(Position, Record)| matches!(record.body, Body::Control(_));
+            let until = match records.iter().position(control) {
                 Some(0) => 1,
                 Some(index) => index,
-                None => rest.len(),
+                None => records.len(),
             };
-            let (batch, later) = rest.split_at(until);
-            self.bounded_step(batch, now).await?;
-            rest = later;
+            let later = records.split_off(until);
+            self.bounded_step(records, now).await?;
+            records = later;
         }
         Ok(())
+    }
+
+    fn is_new(&self, position: Position) -> bool {
+        let next = self.states.get(&position.partition).map(|state| state.meta.next);
+        next.is_none_or(|next| position.offset >= next)
     }
 
     /// Continues looks at customers that a crash interrupted.
@@ -221,22 +278,22 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
 
     /// Splits a batch until the timers that it fires fit into one step; when a single record fires more than fit, fires
     /// them in portions, each committed by itself, before the record is folded.
-    async fn bounded_step(&mut self, batch: &[(Entry, Record)], now: Timestamp) -> Result<(), WorkerError> {
+    async fn bounded_step(&mut self, batch: Vec<(Position, Record)>, now: Timestamp) -> Result<(), WorkerError> {
         let mut stack = vec![batch];
-        while let Some(part) = stack.pop() {
-            let due = self.fetch_due(part).await?;
+        while let Some(mut part) = stack.pop() {
+            let due = self.fetch_due(&part).await?;
             let crowded = due.values().any(|timers| timers.len() >= TIMERS_PER_STEP);
-            match part {
+            match part.as_slice() {
                 [] => {}
-                [(entry, _)] if crowded => {
-                    let partition = entry.position.partition;
-                    self.step(&[], due, Some(partition), now).await?;
+                [(position, _)] if crowded => {
+                    let partition = position.partition;
+                    self.step(Vec::new(), due, Some(partition), now).await?;
                     stack.push(part);
                 }
                 _ if crowded => {
-                    let (first, second) = part.split_at(part.len() / 2);
+                    let second = part.split_off(part.len() / 2);
                     stack.push(second);
-                    stack.push(first);
+                    stack.push(part);
                 }
                 _ => self.step(part, due, None, now).await?,
             }
@@ -245,10 +302,10 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
     }
 
     /// The latest time that a batch brings to each of its partitions.
-    fn horizon(&self, batch: &[(Entry, Record)]) -> BTreeMap<Partition, Timestamp> {
+    fn horizon(&self, batch: &[(Position, Record)]) -> BTreeMap<Partition, Timestamp> {
         let mut until: BTreeMap<Partition, Timestamp> = BTreeMap::new();
-        for (entry, record) in batch {
-            let partition = entry.position.partition;
+        for (position, record) in batch {
+            let partition = position.partition;
             let clock = self
                 .states
                 .get(&partition)
@@ -259,9 +316,41 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
         until
     }
 
+    /// For each customer of a batch, the clock of its partition when the batch touches it first; for each record, the
+    /// clock when the batch touches the same customer next, which only records in the customer's own partition do.
+    fn touches(
+        &self,
+        batch: &[(Position, Record)],
+        who: &[Option<Who>],
+        customers: usize,
+    ) -> (Vec<Option<Timestamp>>, Vec<Option<Timestamp>>) {
+        let mut clocks: BTreeMap<Partition, Timestamp> = BTreeMap::new();
+        let mut times = Vec::with_capacity(batch.len());
+        for (position, record) in batch {
+            let clock = clocks.entry(position.partition).or_insert_with(|| {
+                self.states
+                    .get(&position.partition)
+                    .map_or(Timestamp(i64::MIN), |state| state.meta.clock)
+            });
+            *clock = record.at().max(*clock);
+            times.push(*clock);
+        }
+        let mut coming: Vec<Option<Timestamp>> = vec![None; customers];
+        let mut next = vec![None; batch.len()];
+        let partitions = self.log.partitions();
+        for (((who, at), next), (position, record)) in who.iter().zip(times).zip(&mut next).zip(batch).rev() {
+            // A record that stands elsewhere is only sent on to the customer's own partition, by another clock.
+            let home = || Batch::is_home(position.partition, record, partitions);
+            if let Some(coming) = who.filter(|_| home()).and_then(|who| coming.get_mut(who)) {
+                *next = coming.replace(at);
+            }
+        }
+        (coming, next)
+    }
+
     async fn fetch_due(
         &self,
-        batch: &[(Entry, Record)],
+        batch: &[(Position, Record)],
     ) -> Result<BTreeMap<Partition, Vec<(Timestamp, CustomerKey)>>, WorkerError> {
         let mut due = BTreeMap::new();
         for (partition, until) in self.horizon(batch) {
@@ -279,7 +368,7 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
     /// Prefetch, fold, write. With `portion`, fires that partition's given timers and folds no record.
     async fn step(
         &mut self,
-        batch: &[(Entry, Record)],
+        batch: Vec<(Position, Record)>,
         due: BTreeMap<Partition, Vec<(Timestamp, CustomerKey)>>,
         portion: Option<Partition>,
         now: Timestamp,
@@ -287,28 +376,27 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
         let metrics = self.metrics.clone();
         let lap = metrics.stopwatch.start();
         // Prefetch.
-        let mut wanted: BTreeSet<CustomerKey> = batch.iter().filter_map(|(_, record)| Batch::needs(record)).collect();
-        for (partition, timers) in &due {
-            if portion.is_none_or(|only| only == *partition) {
-                wanted.extend(timers.iter().map(|(_, key)| key.clone()));
-            }
+        let due: BTreeMap<Partition, Vec<(Timestamp, CustomerKey)>> = due
+            .into_iter()
+            .filter(|(partition, _)| portion.is_none_or(|only| only == *partition))
+            .collect();
+        let Places { keys, who, due } = places(&batch, due);
+        let mut loaded = self.load(keys).await?;
+        let (first, next) = self.touches(&batch, &who, loaded.len());
+        for (loaded, first) in loaded.iter_mut().zip(first) {
+            loaded.next_touch = first;
         }
-        let wanted: Vec<CustomerKey> = wanted.into_iter().collect();
-        let loaded = self.load(wanted).await?;
-        let horizon = self.horizon(batch);
+        let horizon = self.horizon(&batch);
         // Fold.
         let mut work = Batch::new(&mut self.judge, self.log.partitions());
+        work.poison.clone_from(&self.poison);
         work.customers = loaded;
+        work.due = due;
         // A portion leaves the timers that it sets itself to the next portion, which reads them from the store.
         work.until = if portion.is_some() { BTreeMap::new() } else { horizon };
-        for (partition, timers) in due {
-            if portion.is_none_or(|only| only == partition) {
-                let _ = work.due.insert(partition, timers.into_iter().collect());
-            }
-        }
         let touched: BTreeSet<Partition> = batch
             .iter()
-            .map(|(entry, _)| entry.position.partition)
+            .map(|(position, _)| position.partition)
             .chain(portion)
             .collect();
         for partition in &touched {
@@ -319,38 +407,45 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
                 .ok_or(WorkerError::NotOwned { partition: *partition })?;
             let _ = work.states.insert(*partition, state);
         }
-        let mut after = After::Nothing;
-        for (entry, record) in batch {
-            after = work.fold(entry, record.clone())?;
-        }
-        if let Some(partition) = portion {
-            let last = work
-                .due
-                .get(&partition)
-                .and_then(|timers| timers.last())
-                .map(|(at, _)| *at);
-            if let Some(last) = last {
-                work.fire(partition, last)?;
+        point!("step.fold.before");
+        let (size, last) = (batch.len(), batch.last().map(|(position, _)| position.partition));
+        let folding = AssertUnwindSafe(|| -> Result<After, WorkerError> {
+            let mut after = After::Nothing;
+            for (((position, record), who), next) in batch.into_iter().zip(who).zip(next) {
+                after = work.fold(position, record, who, next)?;
             }
-        }
+            if let Some(partition) = portion {
+                let timers = work.due.get(&partition);
+                let last = timers.and_then(|timers| timers.last()).map(|(at, _)| *at);
+                if let Some(last) = last {
+                    work.fire(partition, last)?;
+                }
+            }
+            Ok(after)
+        });
+        // Everything that the fold has touched is thrown away when it fails; the judge's memory changes no verdict.
+        let after = match catch_unwind(folding) {
+            Ok(after) => after?,
+            Err(panic) => {
+                return Err(match work.at {
+                    Some(position) => WorkerError::Panicked {
+                        position,
+                        reason: told(panic.as_ref()),
+                    },
+                    None => WorkerError::NotFetched,
+                });
+            }
+        };
+        point!("step.fold.after");
         // Write.
-        let Batch {
-            states,
-            customers,
-            derived,
-            flags,
-            dead_letters,
-            tally,
-            ..
-        } = work;
-        self.write(states, customers, derived, flags, dead_letters, &tally)
-            .await?;
-        metrics.pipeline.step(batch.len(), lap.elapsed());
+        let outcome = work.outcome();
+        let tally = self.write(outcome).await?;
+        metrics.pipeline.step(size, lap.elapsed());
         self.report(&tally, now);
         if after == After::Rearm
-            && let Some((entry, _)) = batch.last()
+            && let Some(partition) = last
         {
-            self.rearm(entry.position.partition, now).await?;
+            self.rearm(partition, now).await?;
         }
         Ok(())
     }
@@ -369,33 +464,22 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
             let rows = self.store.scan(partition, after, REARMED_PER_STEP).await?;
             let last = rows.last().map(|(key, _)| key.clone());
             let complete = rows.len() < REARMED_PER_STEP;
-            let keys: Vec<CustomerKey> = rows.iter().map(|(key, _)| key.clone()).collect();
             let mut work = Batch::new(&mut self.judge, self.log.partitions());
             for (key, bytes) in rows {
-                let loaded = read(&key, Some(bytes))?;
-                let _ = work.customers.insert(key, loaded);
+                work.customers.push(read(key, Some(bytes))?);
             }
             let _ = work.states.insert(partition, state);
-            work.rearm(partition, &keys)?;
+            work.rearm(partition)?;
             if let Some(state) = work.states.get_mut(&partition) {
                 state.meta.rearm = (!complete).then_some(Rearm { after: last });
             }
-            let Batch {
-                states,
-                customers,
-                derived,
-                flags,
-                dead_letters,
-                tally,
-                ..
-            } = work;
-            self.write(states, customers, derived, flags, dead_letters, &tally)
-                .await?;
+            let outcome = work.outcome();
+            let tally = self.write(outcome).await?;
             self.report(&tally, now);
         }
     }
 
-    async fn load(&self, keys: Vec<CustomerKey>) -> Result<BTreeMap<CustomerKey, Loaded>, WorkerError> {
+    async fn load(&self, keys: Vec<CustomerKey>) -> Result<Vec<Loaded>, WorkerError> {
         let stored = if keys.is_empty() {
             Vec::new()
         } else {
@@ -403,19 +487,20 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
         };
         keys.into_iter()
             .zip(stored)
-            .map(|(key, bytes)| read(&key, bytes).map(|loaded| (key, loaded)))
+            .map(|(key, bytes)| read(key, bytes))
             .collect()
     }
 
-    async fn write(
-        &mut self,
-        states: BTreeMap<Partition, PartitionState>,
-        customers: BTreeMap<CustomerKey, Loaded>,
-        derived: Vec<(Partition, Record)>,
-        flags: Vec<FlagRow>,
-        dead_letters: Vec<DeadLetter>,
-        tally: &Tally,
-    ) -> Result<(), WorkerError> {
+    async fn write(&mut self, outcome: Folded) -> Result<Tally, WorkerError> {
+        let Folded {
+            states,
+            customers,
+            derived,
+            flags,
+            dead_letters,
+            judged,
+            tally,
+        } = outcome;
         let partitions = self.log.partitions();
         // What other partitions must learn is in the log before this step counts as done; repeats are recognised there.
         if !derived.is_empty() {
@@ -423,17 +508,20 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
                 .iter()
                 .map(|(partition, record)| (*partition, Bytes::from(record.encode())))
                 .collect();
+            point!("step.derive.before");
             let _ = self.log.append(records).await?;
+            point!("step.derive.after");
         }
-        if !dead_letters.is_empty() {
+        if !dead_letters.is_empty() && !mutant("dead_letter_dropped") {
             self.dead_letters
                 .keep(dead_letters)
                 .await
                 .map_err(WorkerError::DeadLetter)?;
         }
+        point!("step.unit.before");
         let (mut by_event, mut by_timer) = (0, 0);
         let mut writes = Vec::new();
-        for (key, loaded) in customers {
+        for loaded in customers {
             if !loaded.touched {
                 continue;
             }
@@ -443,8 +531,8 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
                 by_timer += 1;
             }
             writes.push(CustomerWrite {
-                partition: partition_for(key.person.as_str(), partitions),
-                key,
+                partition: partition_for(loaded.key.person.as_str(), partitions),
+                key: loaded.key,
                 bytes: Bytes::from(loaded.state.encode()),
                 timer: loaded.state.timer,
                 previous_timer: loaded.stored_timer,
@@ -461,13 +549,32 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
                 .collect(),
             customers: writes,
             flags,
+            judged: if self.keeps_judgements {
+                let bytes = |run: &[Judgement]| Bytes::from(Judgement::encode(run));
+                judged
+                    .iter()
+                    .map(|(partition, (from, run))| (*partition, *from, bytes(run)))
+                    .collect()
+            } else {
+                Vec::new()
+            },
         };
+        point!("step.unit.after");
+        if mutant("offset_before_state") {
+            let positions = Commit {
+                epoch: commit.epoch,
+                partitions: commit.partitions.clone(),
+                ..Commit::default()
+            };
+            let _ = self.store.commit(positions).await?;
+        }
         let lap = self.metrics.stopwatch.start();
         if let Err(error) = self.store.commit(commit).await {
             self.metrics.store.commit_failed();
             return Err(error.into());
         }
         self.metrics.store.committed(lap.elapsed());
+        point!("step.publish.before");
         let mut dues = BTreeMap::new();
         for partition in states.keys() {
             let _ = dues.insert(*partition, self.store.next_due(*partition).await?);
@@ -496,7 +603,8 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
         self.metrics.pipeline.customers_touched(Cause::Event, by_event);
         self.metrics.pipeline.customers_touched(Cause::Timer, by_timer);
         self.states.extend(states);
-        Ok(())
+        point!("step.publish.after");
+        Ok(tally)
     }
 
     fn report(&self, tally: &Tally, now: Timestamp) {
@@ -582,19 +690,82 @@ pub(crate) fn decode(entry: &Entry) -> Result<Record, WorkerError> {
     })
 }
 
-fn read(key: &CustomerKey, bytes: Option<Bytes>) -> Result<Loaded, WorkerError> {
-    let Some(bytes) = bytes else {
-        return Ok(Loaded::default());
+fn read(key: CustomerKey, bytes: Option<Bytes>) -> Result<Loaded, WorkerError> {
+    let state = match bytes.as_deref().map(CustomerState::decode) {
+        None => CustomerState::default(),
+        Some(Ok(state)) => state,
+        Some(Err(error)) => {
+            return Err(WorkerError::Record {
+                key,
+                reason: error.to_string(),
+            });
+        }
     };
-    let state = CustomerState::decode(&bytes).map_err(|error| WorkerError::Record {
-        key: key.clone(),
-        reason: error.to_string(),
-    })?;
     Ok(Loaded {
+        key,
         stored_timer: state.timer,
         stored_rank: state.rank,
         state,
         touched: false,
         by_event: false,
+        next_touch: None,
+        open: None,
     })
+}
+
+/// The customers of a batch in order of their keys, and who is needed where.
+struct Places {
+    keys: Vec<CustomerKey>,
+    /// For each record, the customer that it needs.
+    who: Vec<Option<Who>>,
+    due: BTreeMap<Partition, BTreeSet<(Timestamp, Who)>>,
+}
+
+fn places(batch: &[(Position, Record)], due: BTreeMap<Partition, Vec<(Timestamp, CustomerKey)>>) -> Places {
+    // Numbers in order of first mention, which the sorted places then replace.
+    let mut numbers: HashMap<CustomerKey, usize> = HashMap::new();
+    let mut number = |key: CustomerKey| {
+        let next = numbers.len();
+        *numbers.entry(key).or_insert(next)
+    };
+    let needed: Vec<Option<usize>> = batch
+        .iter()
+        .map(|(_, record)| Batch::needs(record).map(&mut number))
+        .collect();
+    let due: Vec<(Partition, Vec<(Timestamp, usize)>)> = due
+        .into_iter()
+        .map(|(partition, timers)| {
+            let numbered = timers.into_iter().map(|(at, key)| (at, number(key)));
+            (partition, numbered.collect())
+        })
+        .collect();
+    let mut keys: Vec<(CustomerKey, usize)> = numbers.into_iter().collect();
+    keys.sort_unstable();
+    let mut place_of: Vec<Who> = vec![0; keys.len()];
+    for (place, (_, number)) in keys.iter().enumerate() {
+        if let Some(of) = place_of.get_mut(*number) {
+            *of = place;
+        }
+    }
+    let place = |number: usize| place_of.get(number).copied().unwrap_or_default();
+    Places {
+        who: needed.into_iter().map(|needed| needed.map(place)).collect(),
+        due: due
+            .into_iter()
+            .map(|(partition, timers)| {
+                (
+                    partition,
+                    timers.into_iter().map(|(at, number)| (at, place(number))).collect(),
+                )
+            })
+            .collect(),
+        keys: keys.into_iter().map(|(key, _)| key).collect(),
+    }
+}
+
+/// What a panic said.
+fn told(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no reason given".to_owned())
 }

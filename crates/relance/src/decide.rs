@@ -10,6 +10,7 @@
 //! ```
 //!
 //! An ineligible customer stays armed: the reason is counted once, and the flag is raised as soon as the reason is gone.
+//! Reasons come in a fixed order and only the last one depends on time, so silence alone never changes a reason.
 
 use crate::flag::{Flag, FlagKind, FlagReason, FlagScore, flag_id, holdout_draw};
 use crate::policy::{MarketingConsent, Policy, PolicySet};
@@ -113,6 +114,11 @@ fn evaluate_one(policy: &Policy, score: f64, look: &mut Look<'_>) -> Option<Deci
     }
     let may_flag = score >= policy.threshold && entry.armed && entry.cooldown_until.is_none_or(|until| until <= now);
     let decision = if !may_flag {
+        // A refusal whose reason no longer holds (a purchase, a link, a consent) must not hide the next crossing.
+        if entry.refused.is_some() {
+            let holds = refusal(policy, look.key, look.state, look.scorer.features(), now).map(Refusal::code);
+            entry.refused = entry.refused.filter(|code| holds == Some(*code));
+        }
         None
     } else if let Some(reason) = refusal(policy, look.key, look.state, look.scorer.features(), now) {
         let counted = entry.refused.replace(reason.code()) == Some(reason.code());

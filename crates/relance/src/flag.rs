@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::sync::atomic::{AtomicU64, Ordering};
 use vigie_event::{CustomerKey, FlagId, PersonId, Timestamp};
 
 /// A customer to contact, or deliberately not to.
@@ -84,6 +85,10 @@ pub(crate) fn flag_id(key: &CustomerKey, policy: &str, policy_version: u64, rais
         &[policy_version, raised_at.0.cast_unsigned()],
     );
     let mut id = [0u8; 16];
+    if vigie_failpoint::mutant("flag_id_random") {
+        static MINTED: AtomicU64 = AtomicU64::new(0);
+        return FlagId(u128::from(MINTED.fetch_add(1, Ordering::Relaxed)).to_be_bytes());
+    }
     id.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
     FlagId(id)
 }

@@ -21,16 +21,17 @@
 //! not walk over the dead ones.
 
 use crate::rows::{self, Changes, Rows};
-use crate::{Commit, CommitReceipt, Counts, RankCursor, Store, StoreError, journal, keys};
+use crate::{Commit, CommitReceipt, Counts, RankCursor, Snapshot, Store, StoreError, journal, keys, manifest};
 use bytes::Bytes;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use vigie_event::{CustomerKey, FlagId, Partition, Timestamp, Workspace};
+use vigie_event::{CustomerKey, FlagId, Offset, Partition, Timestamp, Workspace};
+use vigie_failpoint::point;
 
 /// The layout of the rows. Another version is refused, never guessed.
 const LAYOUT_VERSION: u8 = 1;
@@ -128,7 +129,9 @@ impl EmbeddedStore {
             TryLockError::WouldBlock => StoreError::Locked { path: dir.into() },
             TryLockError::Error(error) => unprepared(error),
         })?;
+        point!("store.recover.before");
         journal::cut_torn_end(dir).map_err(unprepared)?;
+        manifest::check(dir)?;
         let database = Database::builder(dir)
             .cache_size(options.cache_bytes)
             .max_journaling_size(options.journal_bytes.max(64 * 1024 * 1024))
@@ -149,6 +152,7 @@ impl EmbeddedStore {
             _lock: lock,
         };
         inner.check_layout()?;
+        point!("store.recover.after");
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -172,10 +176,10 @@ impl EmbeddedStore {
 }
 
 impl Inner {
-    fn view(&self) -> View<'_> {
-        View {
+    fn view(&self) -> EmbeddedSnapshot {
+        EmbeddedSnapshot {
             snapshot: self.database.snapshot(),
-            rows: &self.rows,
+            rows: self.rows.clone(),
         }
     }
 
@@ -221,10 +225,14 @@ impl Inner {
             }
         }
         let _order = self.commit.lock().unwrap_or_else(PoisonError::into_inner);
+        point!("store.epoch.before");
         let (changes, receipt) = rows::plan(&self.view(), commit, self.partitions)?;
+        point!("store.epoch.after");
         // The bounds go down even if the write fails: a bound that is too low costs time, never a timer. They go
         // down after the write, so that a reader which missed the write finds the count changed.
+        point!("store.commit.before");
         let written = self.write(changes, PersistMode::Buffer);
+        point!("store.commit.after");
         let mut bounds = self.timers.lock().unwrap_or_else(PoisonError::into_inner);
         for (partition, due) in earliest {
             let bound = bounds.entry(partition).or_default();
@@ -237,7 +245,9 @@ impl Inner {
     fn claim(&self, wanted: &[Partition]) -> Result<u64, StoreError> {
         let _order = self.commit.lock().unwrap_or_else(PoisonError::into_inner);
         let (changes, epoch) = rows::plan_claim(&self.view(), wanted, self.partitions)?;
+        point!("store.claim.before");
         self.write(changes, PersistMode::SyncAll)?;
+        point!("store.claim.after");
         Ok(epoch)
     }
 
@@ -269,15 +279,45 @@ impl Inner {
     }
 }
 
-/// The rows as they were at one moment.
-struct View<'a> {
-    snapshot: Snapshot,
-    rows: &'a Keyspace,
+/// The rows of an [`EmbeddedStore`] as they were at one moment.
+pub struct EmbeddedSnapshot {
+    snapshot: fjall::Snapshot,
+    rows: Keyspace,
 }
 
-impl Rows for View<'_> {
+impl std::fmt::Debug for EmbeddedSnapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EmbeddedSnapshot").finish_non_exhaustive()
+    }
+}
+
+impl Snapshot for EmbeddedSnapshot {
+    fn partition(&self, partition: Partition) -> Result<Option<Bytes>, StoreError> {
+        self.get(&keys::meta(partition))
+    }
+
+    fn scan(
+        &self,
+        partition: Partition,
+        after: Option<&CustomerKey>,
+        limit: usize,
+    ) -> Result<Vec<(CustomerKey, Bytes)>, StoreError> {
+        let after = after.map(|key| keys::customer(partition, key));
+        rows::customers_under(self, keys::customers_in(partition), after, limit)
+    }
+
+    fn flags(
+        &self,
+        after: Option<&(Workspace, u64)>,
+        limit: usize,
+    ) -> Result<Vec<(Workspace, u64, Bytes)>, StoreError> {
+        rows::all_flags(self, after, limit)
+    }
+}
+
+impl Rows for EmbeddedSnapshot {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.snapshot.get(self.rows, key).map_err(read_error)?.map(Bytes::from))
+        Ok(self.snapshot.get(&self.rows, key).map_err(read_error)?.map(Bytes::from))
     }
 
     fn range(
@@ -286,7 +326,7 @@ impl Rows for View<'_> {
         upper: Vec<u8>,
     ) -> impl DoubleEndedIterator<Item = Result<(Bytes, Bytes), StoreError>> {
         let upper = upper.max(lower.clone());
-        self.snapshot.range(self.rows, lower..upper).map(|row| {
+        self.snapshot.range(&self.rows, lower..upper).map(|row| {
             let (key, value) = row.into_inner().map_err(read_error)?;
             Ok((Bytes::from(key), Bytes::from(value)))
         })
@@ -294,6 +334,8 @@ impl Rows for View<'_> {
 }
 
 impl Store for EmbeddedStore {
+    type Snapshot = EmbeddedSnapshot;
+
     fn partitions(&self) -> u16 {
         self.inner.partitions
     }
@@ -379,7 +421,34 @@ impl Store for EmbeddedStore {
     }
 
     fn persist(&self) -> impl Future<Output = Result<(), StoreError>> + Send {
-        self.run(|inner| inner.database.persist(PersistMode::SyncAll).map_err(write_error))
+        self.run(|inner| {
+            point!("store.persist.before");
+            inner.database.persist(PersistMode::SyncAll).map_err(write_error)?;
+            point!("store.persist.after");
+            Ok(())
+        })
+    }
+
+    fn judged(
+        &self,
+        partition: Partition,
+        from: Offset,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<(Offset, Bytes)>, StoreError>> + Send {
+        self.run(move |inner| rows::judged(&inner.view(), partition, from, limit))
+    }
+
+    fn forget_judged(&self, below: &[(Partition, Offset)]) -> impl Future<Output = Result<(), StoreError>> + Send {
+        let below = below.to_vec();
+        self.run(move |inner| {
+            let _order = inner.commit.lock().unwrap_or_else(PoisonError::into_inner);
+            let changes = rows::plan_forget(&inner.view(), &below)?;
+            inner.write(changes, PersistMode::Buffer)
+        })
+    }
+
+    fn snapshot(&self) -> impl Future<Output = Result<EmbeddedSnapshot, StoreError>> + Send {
+        self.run(|inner| Ok(inner.view()))
     }
 
     fn counts(&self) -> impl Future<Output = Result<Counts, StoreError>> + Send {

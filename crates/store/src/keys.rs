@@ -15,10 +15,11 @@
 //! | `i` | workspace, flag id | sequence |
 //! | `p` | partition | meta bytes |
 //! | `e` | partition | owner epoch |
+//! | `j` | partition, offset | judgements of the records from there on |
 //! | `m` | name | layout version, number of partitions, last epoch |
 
 use crate::StoreError;
-use vigie_event::{CustomerKey, FlagId, Partition, PersonId, Timestamp, Workspace};
+use vigie_event::{CustomerKey, FlagId, Offset, Partition, PersonId, Timestamp, Workspace};
 
 const KNOWN: u8 = 0;
 const ANONYMOUS: u8 = 1;
@@ -130,6 +131,38 @@ pub(crate) fn flag_id(workspace: &Workspace, id: &FlagId) -> Vec<u8> {
     push_text(&mut bytes, workspace.as_str());
     bytes.extend_from_slice(&id.0);
     bytes
+}
+
+/// The run of judgements that begins at an offset.
+pub(crate) fn judged(partition: Partition, from: Offset) -> Vec<u8> {
+    let mut bytes = judged_in(partition);
+    bytes.extend_from_slice(&from.0.to_be_bytes());
+    bytes
+}
+
+/// The prefix of all runs of judgements of a partition.
+pub(crate) fn judged_in(partition: Partition) -> Vec<u8> {
+    tagged(b'j', &partition.0.to_be_bytes())
+}
+
+pub(crate) fn read_judged(bytes: &[u8]) -> Result<Offset, StoreError> {
+    bytes
+        .last_chunk::<8>()
+        .map(|last| Offset(u64::from_be_bytes(*last)))
+        .ok_or_else(|| unreadable("judgement key", bytes))
+}
+
+/// The prefix of all flags of all workspaces.
+pub(crate) const ALL_FLAGS: &[u8] = b"f";
+
+/// The workspace and the number of a flag's key.
+pub(crate) fn read_flag_of(bytes: &[u8]) -> Result<(Workspace, u64), StoreError> {
+    let read = || {
+        let (workspace, number) = read_text(bytes.get(1..)?)?;
+        let number = u64::from_be_bytes(number.try_into().ok()?);
+        Some((Workspace::new(&workspace).ok()?, number))
+    };
+    read().ok_or_else(|| unreadable("flag", bytes))
 }
 
 pub(crate) fn meta(partition: Partition) -> Vec<u8> {

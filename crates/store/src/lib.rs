@@ -44,16 +44,17 @@
 mod embedded;
 mod journal;
 mod keys;
+mod manifest;
 mod memory;
 mod rows;
 
-pub use embedded::{EmbeddedStore, Options};
-pub use memory::MemoryStore;
+pub use embedded::{EmbeddedSnapshot, EmbeddedStore, Options};
+pub use memory::{MemorySnapshot, MemoryStore};
 
 use bytes::Bytes;
 use std::future::Future;
 use std::path::PathBuf;
-use vigie_event::{CustomerKey, FlagId, Partition, Timestamp, Workspace};
+use vigie_event::{CustomerKey, FlagId, Offset, Partition, Timestamp, Workspace};
 
 /// One changed customer record with its index entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +103,9 @@ pub struct Commit {
     pub customers: Vec<CustomerWrite>,
     /// Flags to insert. Their partition is that of the step, so they are fenced by `partitions`.
     pub flags: Vec<FlagRow>,
+    /// What became of the step's records, for the archive: per partition the offset of the first one and the bytes of
+    /// the run, opaque here.
+    pub judged: Vec<(Partition, Offset, Bytes)>,
 }
 
 /// What a commit did beyond what it was told.
@@ -133,6 +137,9 @@ pub struct Counts {
 ///
 /// Every list answers at most `limit` rows; a shorter answer means that there are no more.
 pub trait Store: Send + Sync + 'static {
+    /// What [`Store::snapshot`] makes.
+    type Snapshot: Snapshot;
+
     /// The number of partitions that the store was created with.
     fn partitions(&self) -> u16;
 
@@ -202,8 +209,42 @@ pub trait Store: Send + Sync + 'static {
     /// Makes every commit that returned before this call survive power loss.
     fn persist(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 
+    /// The runs of judgements of a partition in order of their offsets, from the one that holds `from` on, if it is
+    /// still kept.
+    fn judged(
+        &self,
+        partition: Partition,
+        from: Offset,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<(Offset, Bytes)>, StoreError>> + Send;
+
+    /// Forgets the runs of judgements that begin below the given offsets and are not the last of their partition: the
+    /// archive has them.
+    fn forget_judged(&self, below: &[(Partition, Offset)]) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// All rows as they are at one moment.
+    fn snapshot(&self) -> impl Future<Output = Result<Self::Snapshot, StoreError>> + Send;
+
     /// How much there is.
     fn counts(&self) -> impl Future<Output = Result<Counts, StoreError>> + Send;
+}
+
+/// All rows of a store as they were at one moment: what an audit compares with. Reading it may wait for the disk.
+pub trait Snapshot: Send + 'static {
+    /// The meta bytes of the partition.
+    fn partition(&self, partition: Partition) -> Result<Option<Bytes>, StoreError>;
+
+    /// The records of a partition in key order, after the given key.
+    fn scan(
+        &self,
+        partition: Partition,
+        after: Option<&CustomerKey>,
+        limit: usize,
+    ) -> Result<Vec<(CustomerKey, Bytes)>, StoreError>;
+
+    /// The flags of all workspaces with their numbers, in order of workspace and number, after the given one.
+    fn flags(&self, after: Option<&(Workspace, u64)>, limit: usize)
+    -> Result<Vec<(Workspace, u64, Bytes)>, StoreError>;
 }
 
 /// Who can do something about an error.

@@ -5,12 +5,12 @@
 //! that goes on; [`MemoryStore::power_loss`] goes back to the last [`crate::Store::persist`].
 
 use crate::rows::{self, Changes, Rows};
-use crate::{Commit, CommitReceipt, Counts, RankCursor, Store, StoreError};
+use crate::{Commit, CommitReceipt, Counts, RankCursor, Snapshot, Store, StoreError};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::future::{Future, ready};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use vigie_event::{CustomerKey, FlagId, Partition, Timestamp, Workspace};
+use vigie_event::{CustomerKey, FlagId, Offset, Partition, Timestamp, Workspace};
 
 /// A store in memory. Clones share the same rows.
 #[derive(Debug, Clone)]
@@ -85,7 +85,37 @@ impl Rows for Map {
     }
 }
 
+/// A copy of the rows of a [`MemoryStore`].
+#[derive(Debug)]
+pub struct MemorySnapshot(Map);
+
+impl Snapshot for MemorySnapshot {
+    fn partition(&self, partition: Partition) -> Result<Option<Bytes>, StoreError> {
+        Rows::get(&self.0, &crate::keys::meta(partition))
+    }
+
+    fn scan(
+        &self,
+        partition: Partition,
+        after: Option<&CustomerKey>,
+        limit: usize,
+    ) -> Result<Vec<(CustomerKey, Bytes)>, StoreError> {
+        let after = after.map(|key| crate::keys::customer(partition, key));
+        rows::customers_under(&self.0, crate::keys::customers_in(partition), after, limit)
+    }
+
+    fn flags(
+        &self,
+        after: Option<&(Workspace, u64)>,
+        limit: usize,
+    ) -> Result<Vec<(Workspace, u64, Bytes)>, StoreError> {
+        rows::all_flags(&self.0, after, limit)
+    }
+}
+
 impl Store for MemoryStore {
+    type Snapshot = MemorySnapshot;
+
     fn partitions(&self) -> u16 {
         self.partitions
     }
@@ -205,6 +235,26 @@ impl Store for MemoryStore {
     async fn persist(&self) -> Result<(), StoreError> {
         self.state().before.clear();
         Ok(())
+    }
+
+    fn judged(
+        &self,
+        partition: Partition,
+        from: Offset,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<(Offset, Bytes)>, StoreError>> + Send {
+        ready(rows::judged(&self.state().rows, partition, from, limit))
+    }
+
+    async fn forget_judged(&self, below: &[(Partition, Offset)]) -> Result<(), StoreError> {
+        let mut state = self.state();
+        let changes = rows::plan_forget(&state.rows, below)?;
+        state.apply(changes);
+        Ok(())
+    }
+
+    async fn snapshot(&self) -> Result<MemorySnapshot, StoreError> {
+        Ok(MemorySnapshot(self.state().rows.clone()))
     }
 
     fn counts(&self) -> impl Future<Output = Result<Counts, StoreError>> + Send {

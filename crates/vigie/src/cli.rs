@@ -1,7 +1,8 @@
 //! The command line: arguments in, exit code out. It words what people read; what it reports comes from elsewhere.
 //!
-//! Exit codes: 0 done, 1 it did not work, 2 the arguments or the configuration are wrong.
+//! Exit codes: 0 done, 1 it did not work, 2 the arguments or the configuration are wrong. An audit has its own.
 
+use crate::audit;
 use crate::client::{self, Server as Remote};
 use crate::clocks;
 use crate::config::commands::{self, ShowOptions};
@@ -41,6 +42,8 @@ enum Command {
         #[command(flatten)]
         remote: RemoteArgs,
     },
+    /// Recompute the store of a stopped server from its log and compare: exit 0 equal, 1 different, 2 not measured
+    Audit(AuditArgs),
     /// Exit 0 when a server is ready, 1 when it is not (for containers and load balancers)
     Healthcheck {
         /// Address of the server
@@ -146,6 +149,17 @@ struct RemoteArgs {
     output: Output,
 }
 
+#[derive(Debug, Args)]
+struct AuditArgs {
+    #[command(flatten)]
+    settings: Settings,
+    /// The data directory [setting: data.dir]
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
+}
+
 #[derive(Debug, Subcommand)]
 enum Letters {
     /// List them, newest first
@@ -191,6 +205,7 @@ pub fn run() -> ExitCode {
             let (text, code) = match failure {
                 Failure::Usage(text) => (text, 2),
                 Failure::Work(error) => (format!("vigie: {error:#}\n"), 1),
+                Failure::Verdict(code) => (String::new(), code),
             };
             // Nowhere is left to report that standard error is closed.
             let _ = std::io::stderr().write_all(text.as_bytes());
@@ -204,6 +219,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// It did not work.
     Work(anyhow::Error),
+    /// It worked and was said; the code is part of the answer.
+    Verdict(u8),
 }
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {
@@ -249,6 +266,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
                 client::table(&books)
             })
         }
+        Command::Audit(audit) => self::audit(audit),
         Command::Healthcheck { url } => {
             let (ready, text) = Remote::new(&url, "").ready()?;
             print(&text)?;
@@ -301,6 +319,26 @@ fn up(up: Up) -> Result<(), Failure> {
             reason = running.failed() => Err(anyhow!("{reason}; restart to recover from the disk").into()),
         }
     })
+}
+
+/// What keeps an audit from measuring is exit code 2, like a wrong argument: nothing was said about the store.
+fn audit(args: AuditArgs) -> Result<(), Failure> {
+    let dir = args
+        .data_dir
+        .map(|dir| ("data.dir".to_owned(), dir.display().to_string()));
+    let config = load(sources(args.settings, dir.into_iter().collect()))?;
+    let report = runtime()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(audit::audit(&config)))
+        .map_err(|error| Failure::Usage(format!("vigie: not measured: {error:#}\n")))?;
+    print(&match args.output.output {
+        Format::Text => format!("{report}\n"),
+        Format::Json => format!("{}\n", report.json()),
+    })?;
+    match report.exit_code() {
+        0 => Ok(()),
+        code => Err(Failure::Verdict(code)),
+    }
 }
 
 fn demo(options: &Demo) -> Result<(), Failure> {

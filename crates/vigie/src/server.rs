@@ -10,7 +10,7 @@ use crate::keyfile::{self, Generated};
 use anyhow::{Context, Result, anyhow};
 use arc_swap::ArcSwap;
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -40,6 +40,8 @@ use vigie_telemetry::{BuildInfo, Exporter, Metrics};
 
 /// Time between two looks at whether the log and the worker are well.
 const WATCH_EVERY: Duration = Duration::from_millis(200);
+/// Time between two looks at whether the reserve can be taken again.
+const RESERVE_EVERY: Duration = Duration::from_secs(10);
 /// Time between two upkeeps of the metrics.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
@@ -113,11 +115,9 @@ pub(crate) async fn start(config: &Config, clock: Clock) -> Result<Running> {
     let stopwatch = clocks::stopwatch();
     let metrics = exporter.metrics(stopwatch.clone());
 
-    let log = Arc::new(open_log(dir, config, &metrics, config.log.partitions)?);
-    let letters = DeadLetters::open(Arc::new(open_log(&dir.join("dead-letters"), config, &metrics, 1)?)).await?;
-    let mut options = vigie_store::Options::new(config.log.partitions);
-    options.cache_bytes = config.store.cache_size.bytes();
-    let store = Arc::new(EmbeddedStore::open(&dir.join("store"), &options)?);
+    let log = Arc::new(main_log(config, &metrics)?);
+    let letters = open_letters(config, &metrics).await?;
+    let store = Arc::new(EmbeddedStore::open(&dir.join("store"), &store_options(config))?);
 
     let mut worker = Worker::open(
         Arc::clone(&log),
@@ -191,6 +191,7 @@ pub(crate) async fn start(config: &Config, clock: Clock) -> Result<Running> {
     };
     let worker = run_worker(Live::new(worker, options), Arc::clone(&clock), worker_stopping)?;
     let router = router.layer(axum::middleware::from_fn(carry_request_id));
+    let router = router.layer(axum::middleware::from_fn_with_state(Arc::clone(&ready), announce_close));
     let http = tokio::spawn(async move {
         serve(listener, router, transport, until(stopping))
             .await
@@ -198,6 +199,7 @@ pub(crate) async fn start(config: &Config, clock: Clock) -> Result<Running> {
     });
     ready.store(true, Ordering::Release);
     watch_over(exporter, metrics, Arc::clone(&log), Arc::clone(&ready), status.clone());
+    drop(tokio::spawn(mind_the_reserve(log)));
     Ok(Running {
         url,
         admin_url,
@@ -248,12 +250,15 @@ impl Running {
         let _ = self.stop_http.send(true);
         self.http.await.context("the server's task ended abruptly")??;
         let _ = self.stop_worker.send(true);
-        let worker = self.worker;
-        tokio::task::spawn_blocking(move || worker.join())
-            .await
-            .context("waiting for the worker")?
-            .map_err(|_| anyhow!("the worker's thread ended abruptly"))?
+        join(self.worker, "the worker").await
     }
+}
+
+async fn join(thread: JoinHandle<Result<()>>, who: &'static str) -> Result<()> {
+    tokio::task::spawn_blocking(move || thread.join())
+        .await
+        .with_context(|| format!("waiting for {who}"))?
+        .map_err(|_| anyhow!("the thread of {who} ended abruptly"))?
 }
 
 /// The texts of the model and the policies in force.
@@ -268,14 +273,13 @@ fn texts(config: &Config) -> Result<(String, String)> {
     ))
 }
 
-fn open_log(dir: &Path, config: &Config, metrics: &Metrics, partitions: u16) -> Result<EmbeddedLog> {
+fn open_log(dir: &Path, config: &Config, metrics: &Metrics, mut options: Options) -> Result<EmbeddedLog> {
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(dir)
         .with_context(|| format!("{}", dir.display()))?;
     let stopwatch = metrics.stopwatch.clone();
-    let mut options = Options::new(partitions);
     options.identity = keyfile::identity()?;
     options.segment_bytes = config.log.segment_size.bytes();
     options.queue_bytes = config.log.queue_bytes.bytes();
@@ -287,6 +291,28 @@ fn open_log(dir: &Path, config: &Config, metrics: &Metrics, partitions: u16) -> 
         tracing::warn!(file = %file.display(), offset, bytes, "dropped the unfinished end of the log, which was never acknowledged");
     }
     Ok(log)
+}
+
+/// The log of everything that was accepted.
+pub(crate) fn main_log(config: &Config, metrics: &Metrics) -> Result<EmbeddedLog> {
+    open_log(&config.data.dir, config, metrics, Options::new(config.log.partitions))
+}
+
+/// The journal of dead letters.
+async fn open_letters(config: &Config, metrics: &Metrics) -> Result<DeadLetters<EmbeddedLog>> {
+    // One reserve for the data directory is enough.
+    let without_reserve = Options {
+        reserve_bytes: 0,
+        ..Options::new(1)
+    };
+    let log = open_log(&config.data.dir.join("dead-letters"), config, metrics, without_reserve)?;
+    Ok(DeadLetters::open(Arc::new(log)).await?)
+}
+
+pub(crate) fn store_options(config: &Config) -> vigie_store::Options {
+    let mut options = vigie_store::Options::new(config.log.partitions);
+    options.cache_bytes = config.store.cache_size.bytes();
+    options
 }
 
 /// Sets where the counters of accepted events start: what has its outcome already, what the log still holds, and what
@@ -328,6 +354,17 @@ fn books(intake: &Intake<EmbeddedLog>, status: &StatusHandle, workspace: &Worksp
     }
 }
 
+fn snapshot_of(active: &Active) -> vigie_serve::Active {
+    vigie_serve::Active {
+        model: active.model.clone(),
+        policies: active.policies.clone(),
+        config_version: format!(
+            "{:016x}",
+            active.model.fingerprint ^ active.policies.fingerprint.rotate_left(1)
+        ),
+    }
+}
+
 #[expect(clippy::too_many_arguments, reason = "wiring: each part is named once, here")]
 fn api(
     store: &Arc<EmbeddedStore>,
@@ -339,14 +376,6 @@ fn api(
     log: &Arc<EmbeddedLog>,
     ready: &Arc<AtomicBool>,
 ) -> ApiState<EmbeddedStore> {
-    let snapshot = vigie_serve::Active {
-        model: active.model.clone(),
-        policies: active.policies.clone(),
-        config_version: format!(
-            "{:016x}",
-            active.model.fingerprint ^ active.policies.fingerprint.rotate_left(1)
-        ),
-    };
     let (ring, intake, status, log, ready) = (
         Arc::clone(ring),
         intake.clone(),
@@ -357,7 +386,7 @@ fn api(
     let for_books = (intake.clone(), status.clone());
     ApiState {
         store: Arc::clone(store),
-        active: Arc::new(ArcSwap::from_pointee(snapshot)),
+        active: Arc::new(ArcSwap::from_pointee(snapshot_of(active))),
         clock: Arc::clone(clock),
         authorize: Arc::new(move |key| match ring.current().find(key) {
             Some(credential) if credential.kind == KeyKind::Read => Access::Read(credential.workspace.clone()),
@@ -465,6 +494,18 @@ async fn carry_request_id(mut request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
+/// While the server is not ready but still answers, each answer says that its connection ends with it: so clients have gone
+/// elsewhere by the time at which the listener closes, and none of them is cut off in the middle of a request.
+async fn announce_close(State(ready): State<Arc<AtomicBool>>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if !ready.load(Ordering::Acquire) {
+        let _none = response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind(address)
         .await
@@ -487,6 +528,33 @@ fn run_worker(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let thread = std::thread::Builder::new().name("vigie-worker".to_owned());
     Ok(thread.spawn(move || runtime.block_on(live.run(clock, stopping)).map_err(Into::into))?)
+}
+
+/// While the log has no room, its reserve belongs to the store, which can then finish what was accepted; with room again,
+/// the log takes it back.
+async fn mind_the_reserve(log: Arc<EmbeddedLog>) {
+    let mut health = log.watch_health();
+    loop {
+        let full = matches!(*health.borrow_and_update(), Health::Degraded(_));
+        let worked = Arc::clone(&log);
+        let work = move || {
+            if full {
+                worked.free_reserve()
+            } else {
+                worked.restore_reserve()
+            }
+        };
+        match tokio::task::spawn_blocking(work).await {
+            Ok(Err(error)) => tracing::warn!(reason = %error, full, "the reserve stays as it is"),
+            Ok(Ok(())) => {}
+            // The runtime ends.
+            Err(_) => return,
+        }
+        tokio::select! {
+            changed = health.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(RESERVE_EVERY) => {}
+        }
+    }
 }
 
 /// Keeps the metrics in order and publishes readiness and the ends of the log.

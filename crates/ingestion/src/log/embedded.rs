@@ -21,6 +21,7 @@
 //!
 //! | what fails | what happens |
 //! |---|---|
+//! | less than `keep_free_bytes` and the reserve are free | the callers get `Unavailable` before anything is written; asked again at each append, and once a second |
 //! | write, for want of space, of write permission or of descriptors | the file is cut back to the last block, the callers get `Unavailable`; every later append tries again, and a probe each second when there is none |
 //! | any other write, any fdatasync, the directory's fsync after a rename | poisoned: every later append is refused until the process has been restarted |
 //! | process or machine dies | the last block may be torn: dropped at the next start, it was never acknowledged |
@@ -47,6 +48,7 @@ use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -79,6 +81,8 @@ pub struct Options {
     pub group_commit_bytes: u64,
     /// The size of the reserve file, in bytes; 0 for none.
     pub reserve_bytes: u64,
+    /// What is left free on the file system, in bytes: with less, appends are refused.
+    pub keep_free_bytes: u64,
     /// For the durations that the observer is told.
     pub monotonic: Monotonic,
     /// Is told what the writer did.
@@ -86,7 +90,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// 64 MiB segments, 32 MiB of queue, 1 MiB group commits, 8 MiB of reserve, nobody watching.
+    /// 64 MiB segments, 32 MiB of queue, 1 MiB group commits, 8 MiB of reserve, 2 MiB left free, nobody watching.
     #[must_use]
     pub fn new(partitions: u16) -> Self {
         Self {
@@ -96,6 +100,7 @@ impl Options {
             queue_bytes: 32 * 1024 * 1024,
             group_commit_bytes: 1024 * 1024,
             reserve_bytes: 8 * 1024 * 1024,
+            keep_free_bytes: 2 * 1024 * 1024,
             monotonic: Arc::new(|| 0),
             observer: Arc::new(NoObserver),
         }
@@ -110,6 +115,7 @@ impl std::fmt::Debug for Options {
             .field("queue_bytes", &self.queue_bytes)
             .field("group_commit_bytes", &self.group_commit_bytes)
             .field("reserve_bytes", &self.reserve_bytes)
+            .field("keep_free_bytes", &self.keep_free_bytes)
             .finish_non_exhaustive()
     }
 }
@@ -176,6 +182,8 @@ struct Shared {
     durable: watch::Sender<Durable>,
     health: watch::Sender<Health>,
     segments: Mutex<BTreeMap<u64, Segment>>,
+    /// Whether the reserve is a file; else its space is kept free.
+    reserve_held: AtomicBool,
     observer: Observer,
 }
 
@@ -184,6 +192,8 @@ struct Limits {
     segment_bytes: u64,
     queue_bytes: u64,
     group_commit_bytes: u64,
+    reserve_bytes: u64,
+    keep_free_bytes: u64,
 }
 
 /// How far the log is on the disk.
@@ -255,12 +265,15 @@ impl EmbeddedLog {
                 // A block's length is 32 bits.
                 queue_bytes: options.queue_bytes.min(u64::from(u32::MAX / 2)),
                 group_commit_bytes: options.group_commit_bytes,
+                reserve_bytes: options.reserve_bytes,
+                keep_free_bytes: options.keep_free_bytes,
             },
             queue: Mutex::default(),
             wake: Condvar::new(),
             durable: watch::channel(durable).0,
             health: watch::channel(Health::Ok).0,
             segments: Mutex::new(segments),
+            reserve_held: AtomicBool::new(recovery.reserve),
             observer: Observer(options.observer),
         });
         let writer = Writer {
@@ -309,15 +322,32 @@ impl EmbeddedLog {
     /// Gives the reserve file's space back to the file system, so that others on a full disk can finish.
     pub fn free_reserve(&self) -> Result<(), LogError> {
         let path = self.dir.join(RESERVE_FILE);
+        // First the promise, then the file: in between the log keeps too much free, never too little.
+        self.shared
+            .reserve_held
+            .store(self.reserve_bytes == 0, Ordering::Release);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(segment::unreadable(&path, &error)),
             _ => Ok(()),
         }
     }
 
-    /// Takes the reserve file's space again.
+    /// Takes the reserve file's space again, unless that would leave too little to others.
     pub fn restore_reserve(&self) -> Result<(), LogError> {
-        fill_reserve(&self.dir, self.reserve_bytes)
+        if self.shared.reserve_held.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let wanted = self
+            .reserve_bytes
+            .saturating_add(2 * self.shared.limits.keep_free_bytes);
+        let free = RealDisk.free_bytes(&self.dir).unwrap_or(u64::MAX);
+        if free < wanted {
+            let reason = format!("{free} bytes are free on the file system, and the reserve needs {wanted}");
+            return Err(LogError::Unavailable { reason });
+        }
+        fill_reserve(&self.dir, self.reserve_bytes)?;
+        self.shared.reserve_held.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Deletes the segments that hold nothing at or above `below` (one offset per partition), oldest first; never

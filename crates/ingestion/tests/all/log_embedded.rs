@@ -93,6 +93,16 @@ fn segments(dir: &Path) -> Vec<PathBuf> {
     paths
 }
 
+/// A directory whose fdatasyncs cost nothing, where there is one: for tests of what is written, not of when.
+fn place() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() {
+        tempfile::tempdir_in(memory).unwrap()
+    } else {
+        tempfile::tempdir().unwrap()
+    }
+}
+
 /// F05: the tail cut at every byte of the last 4 KiB, what was behind the cut missing or filled with zeros, old
 /// data or noise. What stood before the block that was hit stays, nothing is invented, writing goes on.
 #[test]
@@ -100,7 +110,12 @@ fn every_torn_tail_is_dropped_and_nothing_else() {
     const SEED: u64 = 20;
     const TAIL_BYTES: usize = 4096;
     let mut random = Random(SEED);
-    let dir = tempfile::tempdir().unwrap();
+    let dir = place();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let mut recovered = 0;
     let log = open(dir.path()).unwrap();
     let mut ends = Vec::new();
     let mut entries = Vec::new();
@@ -138,19 +153,14 @@ fn every_torn_tail_is_dropped_and_nothing_else() {
                 entries[..kept],
                 "{context}: before recovery"
             );
-            // Reopening, reading and writing on cost an fdatasync each: some cuts, and all around a block.
-            let near = ends.iter().any(|(end, _)| end.abs_diff(cut) <= 1);
-            if !(cut % 127 == 0 || near && pattern == "noise") {
-                continue;
-            }
             let log = open(dir.path()).expect(&context);
             assert_eq!(log.recovery().torn.is_some(), kept_end != bytes.len(), "{context}");
             assert_eq!(
-                block_on(read_all(&log, everything(&log))).expect(&context),
+                runtime.block_on(read_all(&log, everything(&log))).expect(&context),
                 entries[..kept],
                 "{context}"
             );
-            let more = block_on(fill(&log, 2, &mut random));
+            let more = runtime.block_on(fill(&log, 1, &mut random));
             drop(log);
             let expected: Vec<_> = entries[..kept].iter().cloned().chain(more).collect();
             assert_eq!(
@@ -158,8 +168,12 @@ fn every_torn_tail_is_dropped_and_nothing_else() {
                 expected,
                 "{context}: after writing on"
             );
+            recovered += 1;
         }
     }
+    println!("F05: {recovered} torn tails, 0 acknowledged records lost, 0 invented");
+    // A pattern that happens to be what it replaces is no fault.
+    assert!(recovered >= 3 * TAIL_BYTES, "{recovered} cases measured");
 }
 
 /// A bad block with a good one behind it was acknowledged: it is reported with its place and never cut.

@@ -12,6 +12,9 @@
 mod activation;
 mod crash;
 mod order;
+mod poison;
+mod replay;
 mod scenarios;
 mod silence;
+mod simulation;
 mod support;

@@ -4,9 +4,10 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
-use vigie_event::{CustomerKey, FlagId, Partition, PersonId, Timestamp, Workspace, partition_for};
+use vigie_event::{CustomerKey, FlagId, Offset, Partition, PersonId, Timestamp, Workspace, partition_for};
 use vigie_store::{
-    Commit, CustomerWrite, EmbeddedStore, FlagRow, MemoryStore, Options, Projection, RankCursor, Store, StoreError,
+    Commit, CustomerWrite, EmbeddedStore, FlagRow, MemoryStore, Options, Projection, RankCursor, Snapshot, Store,
+    StoreError,
 };
 
 const PARTITIONS: u16 = 4;
@@ -68,6 +69,10 @@ macro_rules! suite {
             async fn pagination() { check_pagination::<$backend>().await }
             #[tokio::test]
             async fn reopened() { check_reopened::<$backend>().await }
+            #[tokio::test]
+            async fn judgements() { check_judgements::<$backend>().await }
+            #[tokio::test]
+            async fn snapshots() { check_snapshots::<$backend>().await }
             #[test]
             fn model() { check_model::<$backend>() }
         }
@@ -128,6 +133,7 @@ async fn check_round_trip<B: Backend>() {
     assert_eq!(store.load(&[a.clone(), b.clone()]).await, Ok(vec![None, None]));
     assert_eq!(store.partition(home(&a)).await, Ok(None));
     let commit = Commit {
+        judged: Vec::new(),
         epoch,
         partitions: vec![(home(&a), Bytes::from_static(b"position 1"))],
         customers: vec![
@@ -449,6 +455,7 @@ async fn check_refused<B: Backend>() {
     let (good, bad) = (known("shop", "good"), known("shop", "bad"));
     let elsewhere = Partition((home(&bad).0 + 1) % PARTITIONS);
     let commit = Commit {
+        judged: Vec::new(),
         epoch,
         partitions: vec![(Partition(0), Bytes::from_static(b"position"))],
         customers: vec![
@@ -543,6 +550,75 @@ async fn check_pagination<B: Backend>() {
         expected.sort_by_key(|(rank, key)| (u16::MAX - rank, key.clone()));
         assert_eq!(ranked, expected, "ranks in pages of {limit}");
     }
+}
+
+async fn check_judgements<B: Backend>() {
+    let mut backend = B::new();
+    let store = backend.open();
+    let epoch = store.claim(&all()).await.unwrap();
+    let run = |partition: u16, from: u64, bytes: &'static str| (Partition(partition), Offset(from), Bytes::from(bytes));
+    let commit = Commit {
+        epoch,
+        judged: vec![run(1, 0, "a"), run(1, 5, "b"), run(1, 9, "c"), run(2, 3, "other")],
+        ..Commit::default()
+    };
+    let _ = store.commit(commit).await.unwrap();
+    let kept = async |from: u64, limit: usize| -> Vec<(u64, String)> {
+        let rows = store.judged(Partition(1), Offset(from), limit).await.unwrap();
+        rows.iter().map(|(from, run)| (from.0, text(run).to_owned())).collect()
+    };
+    let row = |from: u64, bytes: &str| (from, bytes.to_owned());
+    assert_eq!(kept(0, 9).await, [row(0, "a"), row(5, "b"), row(9, "c")]);
+    assert_eq!(kept(7, 9).await, [row(5, "b"), row(9, "c")], "5 holds 7");
+    assert_eq!(kept(5, 1).await, [row(5, "b")]);
+    assert_eq!(kept(100, 9).await, [row(9, "c")], "the last run may reach anywhere");
+    // 9 is archived, so what begins below is gone, but for the run that may reach to it.
+    store.forget_judged(&[(Partition(1), Offset(9))]).await.unwrap();
+    assert_eq!(kept(0, 9).await, [row(5, "b"), row(9, "c")]);
+    store.forget_judged(&[(Partition(1), Offset(9))]).await.unwrap();
+    assert_eq!(kept(0, 9).await, [row(5, "b"), row(9, "c")]);
+    assert_eq!(store.judged(Partition(2), Offset(0), 9).await.unwrap().len(), 1);
+    assert_eq!(store.judged(Partition(0), Offset(0), 9).await.unwrap(), []);
+}
+
+async fn check_snapshots<B: Backend>() {
+    let mut backend = B::new();
+    let store = backend.open();
+    let epoch = store.claim(&all()).await.unwrap();
+    let (ann, bob) = (known("w", "ann"), known("w", "bob"));
+    let commit = |customers, flags, meta: &'static str| Commit {
+        epoch,
+        partitions: vec![(home(&ann), Bytes::from(meta))],
+        customers,
+        flags,
+        judged: Vec::new(),
+    };
+    let first = commit(
+        vec![write(&ann, "1")],
+        vec![flag("w", 1, "f1"), flag("x", 2, "f2")],
+        "m1",
+    );
+    let _ = store.commit(first).await.unwrap();
+    let snapshot = store.snapshot().await.unwrap();
+    let second = commit(vec![write(&ann, "2"), write(&bob, "2")], vec![flag("w", 3, "f3")], "m2");
+    let _ = store.commit(second).await.unwrap();
+    assert_eq!(
+        snapshot.partition(home(&ann)).unwrap().as_deref(),
+        Some(b"m1".as_slice())
+    );
+    assert_eq!(
+        snapshot.scan(home(&ann), None, 9).unwrap(),
+        [(ann.clone(), Bytes::from("1"))]
+    );
+    assert_eq!(snapshot.scan(home(&ann), Some(&ann), 9).unwrap(), []);
+    let (w, x) = (workspace("w"), workspace("x"));
+    let all = snapshot.flags(None, 9).unwrap();
+    assert_eq!(
+        all,
+        [(w.clone(), 1, Bytes::from("f1")), (x.clone(), 1, Bytes::from("f2"))]
+    );
+    assert_eq!(snapshot.flags(Some(&(w, 1)), 9).unwrap(), [(x, 1, Bytes::from("f2"))]);
+    assert_eq!(store.snapshot().await.unwrap().flags(None, 9).unwrap().len(), 3);
 }
 
 async fn check_reopened<B: Backend>() {
@@ -667,6 +743,7 @@ fn check_model<B: Backend>() {
                             }
                         });
                         let commit = Commit {
+                            judged: Vec::new(),
                             customers: customers.collect(),
                             partitions: meta.map(|p| (Partition(p), Bytes::from(step.to_string()))).into_iter().collect(),
                             flags: flags.iter().map(|(shop, id)| flag(if *shop { "w" } else { "w}" }, *id, "body")).collect(),

@@ -7,7 +7,7 @@ use vigie_event::{FlagId, Timestamp};
 use vigie_store::{Commit, CustomerWrite, EmbeddedStore, FlagRow, MemoryStore, Options, Store, StoreError};
 
 /// Small memtables, so that tables are flushed while the journal goes on.
-fn options() -> Options {
+pub(crate) fn options() -> Options {
     Options {
         memtable_bytes: 64 * 1024,
         ..Options::new(4)
@@ -17,7 +17,7 @@ fn options() -> Options {
 /// Every step rewrites all customers, so a mixture of two steps shows.
 const CUSTOMERS: usize = 40;
 
-async fn step(store: &impl Store, epoch: u64, number: u64) {
+pub(crate) async fn step(store: &impl Store, epoch: u64, number: u64) {
     let payload = format!("{number}:{}", "x".repeat(400));
     let rank = |number: u64| Some((number % 7) as u16);
     let timer = |number: u64| Some(Timestamp(number as i64));
@@ -31,6 +31,7 @@ async fn step(store: &impl Store, epoch: u64, number: u64) {
     let mut id = [0; 16];
     id[..8].copy_from_slice(&number.to_be_bytes());
     let commit = Commit {
+        judged: Vec::new(),
         epoch,
         partitions: all()
             .into_iter()

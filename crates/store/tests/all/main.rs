@@ -4,3 +4,5 @@
 mod contract;
 #[cfg(test)]
 mod embedded;
+#[cfg(test)]
+mod rot;

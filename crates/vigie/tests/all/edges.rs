@@ -11,17 +11,24 @@ use crate::repository::{assert_none, root};
 
 /// Who may depend on whom (normal dependencies; tests may use more). A crate that is missing here is refused.
 ///
-/// Layer 0: event, telemetry. 1: enrichment, scoring. 2: relance, and the adapters, which never see each other.
+/// Layer 0: event, telemetry, failpoint. 1: enrichment, scoring. 2: relance, and the adapters, which never see each other.
 /// 3: pipeline and serve, which never see each other either. 4: the binary.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("vigie-event", &[]),
     ("vigie-telemetry", &[]),
-    ("vigie-enrichment", &["vigie-event"]),
+    ("vigie-failpoint", &[]),
+    ("vigie-enrichment", &["vigie-event", "vigie-failpoint"]),
     ("vigie-scoring", &["vigie-event"]),
-    ("vigie-relance", &["vigie-event", "vigie-scoring"]),
-    ("vigie-ingestion", &["vigie-event", "vigie-telemetry"]),
-    ("vigie-store", &["vigie-event", "vigie-telemetry"]),
-    ("vigie-archive", &["vigie-event", "vigie-telemetry"]),
+    ("vigie-relance", &["vigie-event", "vigie-scoring", "vigie-failpoint"]),
+    (
+        "vigie-ingestion",
+        &["vigie-event", "vigie-telemetry", "vigie-failpoint"],
+    ),
+    ("vigie-store", &["vigie-event", "vigie-telemetry", "vigie-failpoint"]),
+    (
+        "vigie-audit",
+        &["vigie-event", "vigie-enrichment", "vigie-scoring", "vigie-relance"],
+    ),
     (
         "vigie-pipeline",
         &[
@@ -32,7 +39,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "vigie-relance",
             "vigie-ingestion",
             "vigie-store",
-            "vigie-archive",
+            "vigie-failpoint",
         ],
     ),
     (
@@ -44,7 +51,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "vigie-scoring",
             "vigie-relance",
             "vigie-store",
-            "vigie-archive",
         ],
     ),
     (
@@ -57,7 +63,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "vigie-relance",
             "vigie-ingestion",
             "vigie-store",
-            "vigie-archive",
+            "vigie-audit",
             "vigie-pipeline",
             "vigie-serve",
         ],
@@ -248,6 +254,65 @@ fn pure_crates_reach_nothing_impure() {
         &purity_findings(&graph),
         "Switch the feature off that brings it, take another crate, or do that part in an adapter and pass its result.",
     );
+}
+
+/// Dependencies that arm the points of `vigie-failpoint` outside of tests.
+fn armed_findings(metadata: &Value) -> Vec<String> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let mut findings = Vec::new();
+    for package in list(&metadata["packages"]) {
+        let name = package["name"].as_str().unwrap_or_default();
+        for dependency in list(&package["dependencies"]) {
+            if dependency["name"] == "vigie-failpoint"
+                && dependency["kind"] != "dev"
+                && dependency["features"] != serde_json::json!([])
+            {
+                findings.push(format!(
+                    "{name}: a dependency with the features {}",
+                    dependency["features"]
+                ));
+            }
+        }
+        let features = package["features"].as_object().cloned().unwrap_or_default();
+        let forwards = |targets: &Value| {
+            list(targets)
+                .iter()
+                .any(|target| target.as_str().is_some_and(|target| target.contains("failpoint/")))
+        };
+        findings.extend(
+            features
+                .iter()
+                .filter(|(_, targets)| forwards(targets))
+                .map(|(feature, _)| format!("{name}: its feature {feature:?} arms the points")),
+        );
+    }
+    findings
+}
+
+#[test]
+fn only_tests_arm_the_failpoints() {
+    let metadata = metadata();
+    let by_tests = metadata["packages"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .flat_map(|package| {
+            let dependencies = package["dependencies"].as_array().cloned().unwrap_or_default();
+            dependencies
+                .into_iter()
+                .filter(|dependency| dependency["name"] == "vigie-failpoint" && dependency["kind"] == "dev")
+        });
+    assert!(by_tests.count() > 0, "no test arms them: metadata misread");
+    assert_none(
+        &armed_findings(&metadata),
+        "A released binary must not contain points at which it can be ended: arm them in [dev-dependencies] only.",
+    );
+    let bad = serde_json::json!({"packages": [
+        {"name": "a", "dependencies": [{"name": "vigie-failpoint", "kind": null, "features": ["armed"]}], "features": {}},
+        {"name": "b", "dependencies": [{"name": "vigie-failpoint", "kind": "dev", "features": ["armed"]}], "features": {}},
+        {"name": "c", "dependencies": [], "features": {"chaos": ["vigie-failpoint/armed"], "other": []}},
+    ]});
+    assert_eq!(armed_findings(&bad).len(), 2);
 }
 
 #[test]

@@ -5,17 +5,21 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
-    reason = "a test fails by panicking, in the functions that it calls too"
+    clippy::print_stdout,
+    reason = "a test fails by panicking and says what it measured, in the functions that it calls too"
 )]
 
 mod api;
 mod cdnow;
 mod demo;
 mod edges;
+mod faults;
 mod kill;
 mod lifecycle;
 mod readme;
 mod repository;
+mod rig;
 mod silence;
 mod support;
 mod tidy;
+mod workload;

@@ -62,7 +62,12 @@ impl Process {
 
     /// Asks it to stop (SIGTERM).
     pub(crate) fn terminate(&self) {
-        let script = format!("kill -TERM {}", self.0.id());
+        self.signal("TERM");
+    }
+
+    /// Sends it a signal, by name.
+    pub(crate) fn signal(&self, name: &str) {
+        let script = format!("kill -{name} {}", self.0.id());
         assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
     }
 
@@ -70,6 +75,16 @@ impl Process {
     #[track_caller]
     pub(crate) fn ended(&mut self, what: &str) -> ExitStatus {
         until(what, || self.0.try_wait().unwrap())
+    }
+
+    /// Its id, for the file systems and tracers that know it by that.
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn over(&mut self) -> Option<ExitStatus> {
+        self.0.try_wait().unwrap()
     }
 }
 
@@ -82,8 +97,24 @@ impl Drop for Process {
 /// The program, with nothing of this process's environment but the place for temporary files: a variable that
 /// configures vigie must not change what a test proves.
 fn vigie() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vigie"));
+    vigie_under(&[])
+}
+
+/// The same, started by another program, which is found as this process finds it.
+fn vigie_under(other: &[String]) -> Command {
+    let vigie = env!("CARGO_BIN_EXE_vigie");
+    let mut command = match other.split_first() {
+        None => Command::new(vigie),
+        Some((program, args)) => {
+            let mut command = Command::new(program);
+            let _ = command.args(args).arg(vigie);
+            command
+        }
+    };
     let _ = command.env_clear().stdin(Stdio::null());
+    if let (Some(path), false) = (std::env::var_os("PATH"), other.is_empty()) {
+        let _ = command.env("PATH", path);
+    }
     if let Some(place) = std::env::var_os("TMPDIR") {
         let _ = command.env("TMPDIR", place);
     }
@@ -158,6 +189,19 @@ pub(crate) struct Server {
     pub(crate) client: Client,
 }
 
+/// How a server is started, beyond its directory.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Launch {
+    /// Further arguments.
+    pub(crate) args: Vec<String>,
+    /// Variables of its environment.
+    pub(crate) variables: Vec<(&'static str, String)>,
+    /// A program that starts it, with arguments.
+    pub(crate) under: Vec<String>,
+    /// Where its log goes, if not beside the directory.
+    pub(crate) log: Option<PathBuf>,
+}
+
 /// A server of which nobody knows yet whether it will come up.
 pub(crate) struct Starting {
     pub(crate) process: Process,
@@ -168,13 +212,26 @@ pub(crate) struct Starting {
 impl Starting {
     /// Starts `vigie up` on this data directory and a free port, with further arguments. Its log goes to a file beside.
     pub(crate) fn spawn(dir: &Path, args: &[&str]) -> Self {
-        let log = dir.with_extension("log");
+        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        Self::launch(
+            dir,
+            &Launch {
+                args,
+                ..Launch::default()
+            },
+        )
+    }
+
+    /// The same, in other ways.
+    pub(crate) fn launch(dir: &Path, launch: &Launch) -> Self {
+        let log = launch.log.clone().unwrap_or_else(|| dir.with_extension("log"));
         let stderr = File::options().create(true).append(true).open(&log).unwrap();
-        let mut command = vigie();
+        let mut command = vigie_under(&launch.under);
         let _ = command
             .args(["up", "--listen", "127.0.0.1:0", "--output", "json", "--data-dir"])
             .arg(dir)
-            .args(args)
+            .args(&launch.args)
+            .envs(launch.variables.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::piped())
             .stderr(stderr);
         let mut process = Process(command.spawn().unwrap());
@@ -193,22 +250,33 @@ impl Starting {
     /// Waits until it answers.
     #[track_caller]
     pub(crate) fn up(self) -> Server {
+        let log = self.log.clone();
+        self.up_or_dead().unwrap_or_else(|_| {
+            let log = std::fs::read_to_string(log).unwrap_or_default();
+            panic!("the server did not come up; its log:\n{log}")
+        })
+    }
+
+    /// Waits until it answers, or gives the process back that ended before.
+    #[track_caller]
+    pub(crate) fn up_or_dead(self) -> Result<Server, Process> {
         #[derive(Deserialize)]
         struct Up {
             url: String,
             keys: Keys,
         }
-        let line = self.line.recv_timeout(DEADLINE).unwrap_or_else(|error| {
-            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-            panic!("the server did not come up ({error}); its log:\n{log}")
-        });
+        let line = match self.line.recv_timeout(DEADLINE) {
+            Ok(line) => line,
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Err(self.process),
+            Err(mpsc::RecvTimeoutError::Timeout) => panic!("waited {DEADLINE:?} for a server to start"),
+        };
         let up: Up = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        Server {
+        Ok(Server {
             process: self.process,
             client: Client::new(&up.url),
             url: up.url,
             keys: up.keys,
-        }
+        })
     }
 }
 
@@ -271,6 +339,8 @@ impl Server {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
+    /// Seconds after which it makes sense to come back.
+    pub(crate) retry_after: Option<u64>,
     pub(crate) body: String,
 }
 
@@ -323,6 +393,10 @@ impl Client {
 fn answer(mut response: ureq::http::Response<ureq::Body>) -> Result<Answer, ureq::Error> {
     Ok(Answer {
         status: response.status().as_u16(),
+        retry_after: response
+            .headers()
+            .get("retry-after")
+            .and_then(|seconds| seconds.to_str().ok()?.parse().ok()),
         body: response.body_mut().read_to_string()?,
     })
 }

@@ -312,10 +312,11 @@ fn member_findings(path: &str, text: &str) -> Vec<String> {
         else {
             continue;
         };
-        // The names by which `make test-data` and `make test-long` find them; any other would never run.
+        // The names by which `make test-data`, `test-long` and `test-faults` find them; any other would never run.
         let expected = match required {
             "shared-data" => Some("shared"),
             "long" => Some("long"),
+            "faults" => Some("faults"),
             _ => None,
         };
         if name != expected {

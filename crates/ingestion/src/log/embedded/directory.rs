@@ -11,6 +11,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use vigie_failpoint::point;
 
 pub(super) fn lock(path: &Path) -> Result<File, LogError> {
     let file = File::options().create(true).truncate(false).write(true).open(path);
@@ -182,6 +183,7 @@ pub(super) fn recover(
         None => Cursor::open(last)?,
     };
     let failed = |error: io::Error| segment::unreadable(last, &error);
+    point!("log.recover.before");
     let mut file = disk.open(last).map_err(failed)?;
     loop {
         match cursor.step(drop)? {
@@ -208,6 +210,7 @@ pub(super) fn recover(
         file.write_all_at(&block, offset).map_err(failed)?;
     }
     file.sync().map_err(|error| poisoned("fdatasync", &error))?;
+    point!("log.recover.after");
     let header = cursor.header();
     let place = Place {
         identity: header.identity,

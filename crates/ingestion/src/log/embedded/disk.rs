@@ -15,6 +15,8 @@ pub(in crate::log) trait Disk: Send {
     fn open(&self, path: &Path) -> io::Result<Box<dyn SegmentFile>>;
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Bytes that the file system still gives to this process.
+    fn free_bytes(&self, path: &Path) -> io::Result<u64>;
 }
 
 /// One file of a [`Disk`].
@@ -43,6 +45,11 @@ impl Disk for RealDisk {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
+    }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        let found = rustix::fs::statvfs(path)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
 }
 

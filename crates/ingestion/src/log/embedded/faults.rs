@@ -21,6 +21,8 @@ struct Plan {
     /// fdatasync waits for a message before it runs.
     hold: Option<mpsc::Receiver<()>>,
     create: Option<i32>,
+    /// What the file system says is free; the truth unless told otherwise.
+    free: Option<u64>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -67,6 +69,11 @@ impl Disk for Faulty {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         RealDisk.sync_dir(path)
+    }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        let told = self.plan.lock().unwrap().free;
+        told.map_or_else(|| RealDisk.free_bytes(path), Ok)
     }
 }
 
@@ -207,6 +214,40 @@ async fn a_full_or_read_only_disk_heals() {
         assert_eq!(EmbeddedLog::open(dir.path(), options()).unwrap().recovery().torn, None);
         assert_eq!(payloads(dir.path()), ["before", "after"]);
     }
+}
+
+/// F08: the door closes before the file system is full, so that the store can finish what was let in; the reserve counts
+/// as taken, whether it is a file or free space.
+#[tokio::test]
+async fn a_disk_that_is_nearly_full_is_left_to_others() {
+    const RESERVE: u64 = 100_000;
+    const KEPT: u64 = 50_000;
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Faulty::default();
+    let small = Options {
+        reserve_bytes: RESERVE,
+        keep_free_bytes: KEPT,
+        ..options()
+    };
+    let log = EmbeddedLog::open_on(dir.path(), small, Box::new(disk.clone())).unwrap();
+    let free = |bytes: u64| disk.set(|plan| plan.free = Some(bytes));
+    free(KEPT + 1_000);
+    drop(log.append(one("the reserve is a file")).await.unwrap());
+    free(KEPT - 1);
+    let error = log.append(one("refused")).await.unwrap_err();
+    assert!(matches!(error, LogError::Unavailable { .. }), "{error}");
+    assert!(matches!(log.health(), Health::Degraded(_)));
+    // The reserve goes to the store: that is no room for new events.
+    log.free_reserve().unwrap();
+    free(KEPT + RESERVE);
+    assert!(log.append(one("refused too")).await.is_err());
+    free(2 * KEPT + RESERVE + 1_000_000);
+    drop(log.append(one("room again")).await.unwrap());
+    assert_eq!(log.health(), Health::Ok);
+    log.restore_reserve().unwrap();
+    assert_eq!(std::fs::metadata(dir.path().join(RESERVE_FILE)).unwrap().len(), RESERVE);
+    drop(log);
+    assert_eq!(payloads(dir.path()), ["the reserve is a file", "room again"]);
 }
 
 /// While health says "not now" nobody sends anything, so the log has to find out by itself.

@@ -6,9 +6,11 @@ use super::disk::{Disk, SegmentFile, poisoned, write_error};
 use super::{Durable, GroupCommit, Job, Monotonic, Shared};
 use crate::log::segment::{self, Header, Place};
 use crate::log::{Health, LogError};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use vigie_event::Position;
+use vigie_failpoint::{mutant, point};
 
 /// How often an unavailable log looks whether its disk is back when nobody appends.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
@@ -93,11 +95,13 @@ impl Writer {
         self.shared.queue().bytes -= bytes;
         match result {
             Ok(mut positions) => {
+                point!("log.answer.before");
                 for job in jobs {
                     let rest = positions.split_off(job.records.len().min(positions.len()));
                     // A caller that has gone away is no reason to stop.
                     drop(job.answer.send(Ok(std::mem::replace(&mut positions, rest))));
                 }
+                point!("log.answer.after");
             }
             Err(error) => {
                 self.shared.observer.0.refused(error.tag(), jobs.len());
@@ -114,13 +118,17 @@ impl Writer {
             return Err(LogError::Poisoned { reason: reason.clone() });
         }
         self.cut()?;
+        self.leave_room(jobs.iter().map(|job| job.bytes).sum())?;
         if self.end.place.offset >= self.shared.limits.segment_bytes && self.end.sequence > self.end.place.segment {
+            point!("log.roll.before");
             self.roll()?;
+            point!("log.roll.after");
         }
         let mut next = self.end.next.clone();
         let records = jobs.iter().flat_map(|job| &job.records);
         let positions = segment::encode_block(&mut self.buffer, self.end.place, self.end.sequence, records, &mut next);
         let started = (self.monotonic)();
+        point!("log.write.before");
         if let Err(error) = self.end.file.write_all_at(&self.buffer, self.end.place.offset) {
             self.torn = true;
             let refused = write_error("write", &error);
@@ -130,8 +138,13 @@ impl Writer {
             }
             return Err(refused);
         }
+        point!("log.write.after");
         let written = (self.monotonic)();
-        self.end.file.sync().map_err(|error| poisoned("fdatasync", &error))?;
+        point!("log.sync.before");
+        if !mutant("skip_fsync") {
+            self.end.file.sync().map_err(|error| poisoned("fdatasync", &error))?;
+        }
+        point!("log.sync.after");
         let synced = (self.monotonic)();
         let bytes = self.buffer.len() as u64;
         self.end.place.offset += bytes;
@@ -141,7 +154,9 @@ impl Writer {
             sequence: self.end.sequence,
             ends: self.end.next.as_slice().into(),
         };
+        point!("log.publish.before");
         drop(self.shared.durable.send_replace(durable));
+        point!("log.publish.after");
         self.shared.observer.0.committed(&GroupCommit {
             appends: jobs.len(),
             records: positions.len(),
@@ -153,6 +168,31 @@ impl Writer {
         self.buffer
             .shrink_to(usize::try_from(2 * self.shared.limits.group_commit_bytes).unwrap_or(usize::MAX));
         Ok(positions)
+    }
+
+    /// Refuses before the file system is full. The log is the door: what it has let in, others on the same file system
+    /// must still be able to finish, and the store cannot go on after a write that failed for want of space. So some
+    /// bytes are left free, and so is the reserve, as a file or as free space. To open again takes a little more than to
+    /// stay open.
+    fn leave_room(&self, bytes: u64) -> Result<(), LogError> {
+        let limits = self.shared.limits;
+        let closed = matches!(*self.shared.health.borrow(), Health::Degraded(_));
+        let reserve = if self.shared.reserve_held.load(Ordering::Acquire) {
+            0
+        } else {
+            limits.reserve_bytes
+        };
+        let kept = limits.keep_free_bytes * (1 + u64::from(closed)) + reserve;
+        // A file system that does not tell is taken at its word when it refuses a write.
+        let Ok(free) = self.disk.free_bytes(&self.shared.log_dir) else {
+            return Ok(());
+        };
+        if free >= kept.saturating_add(bytes) {
+            return Ok(());
+        }
+        Err(LogError::Unavailable {
+            reason: format!("{free} bytes are free on the file system, of which {kept} are kept for what was accepted"),
+        })
     }
 
     /// Cuts what a failed write may have left behind the end.
@@ -170,6 +210,7 @@ impl Writer {
     /// Finds out whether the disk takes bytes again, without leaving any.
     fn probe(&mut self) -> Result<(), LogError> {
         self.cut()?;
+        self.leave_room(PROBE_BYTES as u64)?;
         self.torn = true;
         let written = self.end.file.write_all_at(&[0; PROBE_BYTES], self.end.place.offset);
         let cut = self.cut();

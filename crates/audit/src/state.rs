@@ -1,0 +1,238 @@
+//! A customer record, as plain maps, and how two halves of one customer become one.
+//!
+//! The timer, the rank and the published scores are only as true as the last look ([`crate::silence`]) made them. This file
+//! never looks and never judges.
+
+use crate::part::{Part, features};
+use std::collections::{BTreeMap, BTreeSet};
+use vigie_event::{Channel, ConsentState, EventId, FlagId, PersonId, PolicyId, Purpose, Timestamp};
+use vigie_scoring::Features;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// Identities per record.
+pub(crate) const PARTS: usize = 64;
+/// Links remembered; the smallest stay.
+const LINKS: usize = 64;
+/// Event ids remembered; the newest stay.
+const IDS: usize = 2048;
+/// Contacts remembered; the newest stay.
+const CONTACTS: usize = 32;
+/// Seed of the hash of event ids, part of the persisted format.
+const ID_SEED: u64 = 0x7669_6769_6501;
+
+/// Where one policy stands with the customer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) armed: bool,
+    pub(crate) flag: Option<(Timestamp, FlagId)>,
+    pub(crate) cooldown: Option<Timestamp>,
+    pub(crate) refused: Option<u8>,
+    pub(crate) version: u64,
+}
+
+impl Default for Standing {
+    fn default() -> Self {
+        Self {
+            armed: true,
+            flag: None,
+            cooldown: None,
+            refused: None,
+            version: 0,
+        }
+    }
+}
+
+/// The scores published last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Published {
+    pub(crate) at: Timestamp,
+    pub(crate) attrition: Option<u32>,
+    pub(crate) churn: Option<u32>,
+    pub(crate) model: u64,
+}
+
+/// Event ids met lately: (hash, fingerprint) with the second of the newest receipt.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Recent {
+    met: BTreeMap<(u64, u32), u32>,
+    /// No second is smaller; what is to be forgotten is looked for only when there may be something.
+    oldest: u32,
+}
+
+/// Whether an event's id was met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Met {
+    Never,
+    SameContent,
+    OtherContent,
+}
+
+/// A customer record.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct State {
+    pub(crate) parts: BTreeMap<PersonId, Part>,
+    pub(crate) linked_to: Option<PersonId>,
+    pub(crate) links: BTreeSet<PersonId>,
+    pub(crate) recent: Recent,
+    pub(crate) policies: BTreeMap<PolicyId, Standing>,
+    pub(crate) contacts: BTreeSet<(Timestamp, Channel, Option<FlagId>)>,
+    pub(crate) consent: BTreeMap<Purpose, (Timestamp, ConsentState)>,
+    pub(crate) timer: Option<Timestamp>,
+    pub(crate) rank: Option<u16>,
+    pub(crate) published: Option<Published>,
+    pub(crate) last_received: Timestamp,
+}
+
+impl Recent {
+    /// How an id and its content are remembered.
+    fn name(id: &EventId, fingerprint: u64) -> (u64, u32) {
+        // The first four bytes of the fingerprint in memory order, read as a big-endian number.
+        let short = (fingerprint & 0xffff_ffff) as u32;
+        (xxh3_64_with_seed(id.as_str().as_bytes(), ID_SEED), short.swap_bytes())
+    }
+
+    pub(crate) fn met(&self, id: &EventId, fingerprint: u64) -> Met {
+        let (hash, short) = Self::name(id, fingerprint);
+        if self.met.contains_key(&(hash, short)) {
+            Met::SameContent
+        } else if self.met.range((hash, 0)..=(hash, u32::MAX)).next().is_some() {
+            Met::OtherContent
+        } else {
+            Met::Never
+        }
+    }
+
+    pub(crate) fn remember(&mut self, id: &EventId, fingerprint: u64, at: Timestamp) {
+        let (hash, short) = Self::name(id, fingerprint);
+        self.put(hash, short, second(at));
+        self.keep();
+    }
+
+    pub(crate) fn forget_before(&mut self, at: Timestamp) {
+        let from = second(at);
+        if self.oldest < from {
+            self.met.retain(|_, second| *second >= from);
+            self.oldest = self.met.values().min().copied().unwrap_or(u32::MAX);
+        }
+    }
+
+    pub(crate) fn put(&mut self, hash: u64, short: u32, second: u32) {
+        if self.met.is_empty() {
+            self.oldest = u32::MAX;
+        }
+        self.oldest = self.oldest.min(second);
+        let newest = self.met.entry((hash, short)).or_insert(second);
+        *newest = second.max(*newest);
+    }
+
+    fn unite(&mut self, other: &Self) {
+        for ((hash, short), second) in &other.met {
+            self.put(*hash, *short, *second);
+        }
+        self.keep();
+    }
+
+    fn keep(&mut self) {
+        while self.met.len() > IDS {
+            if let Some((_, hash, short)) = self.entries().first().copied() {
+                let _ = self.met.remove(&(hash, short));
+            }
+        }
+    }
+
+    /// (second, hash, fingerprint) in the order in which they are stored and forgotten.
+    pub(crate) fn entries(&self) -> Vec<(u32, u64, u32)> {
+        let mut entries: Vec<_> = self
+            .met
+            .iter()
+            .map(|((hash, short), second)| (*second, *hash, *short))
+            .collect();
+        entries.sort_unstable();
+        entries
+    }
+}
+
+/// Seconds since 1970; other times count as the nearer end of what 32 bits hold.
+fn second(at: Timestamp) -> u32 {
+    let second = at.0.div_euclid(1000).max(0);
+    u32::try_from(second).unwrap_or(u32::MAX)
+}
+
+impl State {
+    /// Remembers a link; `true` when it was not known.
+    pub(crate) fn link(&mut self, other: &PersonId) -> bool {
+        let new = self.links.insert(other.clone());
+        while self.links.len() > LINKS {
+            drop(self.links.pop_last());
+        }
+        new
+    }
+
+    /// Notes what was said about a purpose: the latest word counts, of two at one instant the refusal.
+    pub(crate) fn say(&mut self, purpose: Purpose, at: Timestamp, word: ConsentState) {
+        let said = self.consent.entry(purpose).or_insert((at, word));
+        *said = (*said).max((at, word));
+    }
+
+    /// The word that holds for a purpose.
+    pub(crate) fn word(&self, purpose: Purpose) -> Option<ConsentState> {
+        self.consent.get(&purpose).map(|(_, word)| *word)
+    }
+
+    /// What the models need to know.
+    pub(crate) fn features(&self) -> Features {
+        features(self.parts.values())
+    }
+
+    /// Takes in what another record had gathered, which points nowhere. Timer, rank and published scores are left to the
+    /// look that follows.
+    pub(crate) fn take_in(&mut self, other: Self) {
+        for (identity, part) in other.parts {
+            match self.parts.get_mut(&identity) {
+                Some(ours) if part.order_of(ours).is_gt() => *ours = part,
+                Some(_) => {}
+                None => {
+                    let _ = self.parts.insert(identity, part);
+                }
+            }
+        }
+        while self.parts.len() > PARTS {
+            // The part with the least in it leaves; of equal ones the greatest identity.
+            let least = self
+                .parts
+                .iter()
+                .min_by(|(a, first), (b, second)| first.order_of(second).then_with(|| b.cmp(a)))
+                .map(|(identity, _)| identity.clone());
+            if let Some(identity) = least {
+                drop(self.parts.remove(&identity));
+            }
+        }
+        for identity in &other.links {
+            let _ = self.link(identity);
+        }
+        self.recent.unite(&other.recent);
+        for (policy, theirs) in other.policies {
+            match self.policies.get_mut(&policy) {
+                Some(ours) => {
+                    // Always towards less contact.
+                    ours.armed = ours.armed && theirs.armed;
+                    ours.flag = ours.flag.max(theirs.flag);
+                    ours.cooldown = ours.cooldown.max(theirs.cooldown);
+                    ours.refused = ours.refused.max(theirs.refused);
+                    ours.version = ours.version.max(theirs.version);
+                }
+                None => {
+                    let _ = self.policies.insert(policy, theirs);
+                }
+            }
+        }
+        self.contacts.extend(other.contacts);
+        while self.contacts.len() > CONTACTS {
+            let _ = self.contacts.pop_first();
+        }
+        for (purpose, (at, word)) in other.consent {
+            self.say(purpose, at, word);
+        }
+        self.last_received = self.last_received.max(other.last_received);
+    }
+}
