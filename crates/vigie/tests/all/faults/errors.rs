@@ -66,11 +66,7 @@ fn fail_sync(scenario: &Scenario, seed: u64, position: usize) -> Result<Doubt, S
     let trace = traced_lines(&data);
     let mut lines = trace.lines().skip_while(|line| !line.contains("(INJECTED)"));
     let failed = lines.next().ok_or_else(|| format!("{context}: nothing was injected"))?;
-    let file = failed
-        .split_once('<')
-        .and_then(|(_, rest)| rest.split_once('>'))
-        .map(|(file, _)| file);
-    let file = file.unwrap_or_else(|| panic!("{context}: {failed}"));
+    let file = synced_file(&trace, failed).unwrap_or_else(|| panic!("{context}: {failed}"));
     let again: Vec<&str> = lines.filter(|line| line.contains(&format!("<{file}>"))).collect();
     assert_eq!(again, Vec::<&str>::new(), "{context}: synced again after it failed");
     let verdict = scenario.verdict(&data, &mut told, &context);
@@ -80,6 +76,18 @@ fn fail_sync(scenario: &Scenario, seed: u64, position: usize) -> Result<Doubt, S
         unready,
         running,
     })
+}
+
+/// The file of a traced call. When calls of two threads overlap, the line with the result names only the call; the file is
+/// in the same thread's last line before it.
+fn synced_file<'a>(trace: &'a str, line: &'a str) -> Option<&'a str> {
+    let named = |line: &'a str| Some(line.split_once('<')?.1.split_once('>')?.0);
+    if !line.contains("<... ") {
+        return named(line);
+    }
+    let thread = line.split(' ').next()?;
+    let earlier = trace.lines().take_while(|other| *other != line);
+    named(earlier.filter(|other| other.split(' ').next() == Some(thread)).last()?)
 }
 
 #[test]

@@ -21,8 +21,7 @@ pub(crate) fn two_at_a_time<J: Sync, R: Send>(jobs: &[J], work: impl Fn(&J) -> R
     };
     std::thread::scope(|scope| {
         let threads = [scope.spawn(one), scope.spawn(one)];
-        // The thread that failed has said why.
-        let done = threads.map(|thread| thread.join().expect("a run failed, see above"));
+        let done = threads.map(|thread| thread.join().unwrap_or_else(|why| std::panic::resume_unwind(why)));
         done.into_iter().flatten().collect()
     })
 }
