@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use vigie_event::{Judgement, Offset, Partition, Position, Timestamp};
+use vigie_failpoint::point;
 use vigie_ingestion::log::{Entry, Log, LogReader};
 use vigie_store::Store;
 
@@ -282,7 +283,9 @@ impl<L: Log, S: Store, A: Shelf> Archivist<L, S, A> {
             return Ok(Ok(()));
         }
         let count = rows.len();
+        point!("archive.put.before");
         let put = self.shelf.put(rows).await;
+        point!("archive.put.after");
         if let Err(reason) = put {
             noted(Err(&reason));
             return Ok(Err(reason));
@@ -300,7 +303,9 @@ impl<L: Log, S: Store, A: Shelf> Archivist<L, S, A> {
             self.oldest = None;
         }
         // The archive is durable now; forgetting too little is harmless.
+        point!("archive.forget.before");
         self.store.forget_judged(&ends).await?;
+        point!("archive.forget.after");
         noted(Ok(count));
         Ok(Ok(()))
     }
