@@ -30,21 +30,19 @@ export VIGIE_PYTHON := $(PYTHON_ENV)/bin/python
 NEXTEST := $(shell command -v cargo-nextest >/dev/null 2>&1 && echo yes)
 ifeq ($(NEXTEST),yes)
 RUN_TESTS := $(CARGO) nextest run --workspace --locked
-RUN := $(CARGO) nextest run --locked
 else
-RUN_TESTS := $(CARGO) test --workspace --locked --all-targets
-RUN := $(CARGO) test --locked
+RUN_TESTS := $(CARGO) test --workspace --locked
 endif
 
-# Runs the test binary $(2) of every member whose manifest declares the feature $(1), and builds nothing else.
+# Runs the test binaries called $(2) of all members whose manifests declare the feature $(1). The whole workspace is named,
+# because a selection of members would have its own features of shared dependencies, and compile them all again.
 define RUN_FEATURE
-	@manifests=$$(grep -lE '^$(1) *=' crates/*/Cargo.toml load-tests/Cargo.toml || true); \
-	[[ -n $$manifests ]] || echo "no crate has the feature $(1)"; \
-	for manifest in $$manifests; do \
-		name=$$(sed -n 's/^name = "\(.*\)"/\1/p' "$$manifest" | head -n 1); \
-		echo "$(RUN) -p $$name --features $(1) --test $(2)"; \
-		$(RUN) -p "$$name" --features $(1) --test $(2); \
-	done
+	@features=$$(for manifest in $$(grep -lE '^$(1) *=' crates/*/Cargo.toml load-tests/Cargo.toml || true); do \
+		sed -n 's/^name = "\(.*\)"/\1\/$(1)/p' "$$manifest" | head -n 1; \
+	done | paste -sd, -); \
+	[[ -n $$features ]] || { echo "no crate has the feature $(1)"; exit 0; }; \
+	echo "$(RUN_TESTS) --features $$features --test $(2)"; \
+	$(RUN_TESTS) --features "$$features" --test $(2)
 endef
 
 .PHONY: demo check test fmt fmt-check lint unit-tests doc-tests deny test-data test-faults test-long load python-env tools

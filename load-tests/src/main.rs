@@ -1,5 +1,6 @@
 //! Load tests: start the real binary on an empty directory, send it events at a constant rate over HTTP, and let the run
-//! pass only if every acknowledged event is in the books (BOOKS-1).
+//! pass only if every acknowledged event is in the books (BOOKS-1) and the audit finds the store equal to the archive (FOLD-1).
+//! How fast a replay and an audit of what the run left behind are is measured on the way.
 //!
 //! The generator is open-loop: batch n is due at `start + n × interval`, whatever the server does, and its latency counts
 //! from then, so a stalled server cannot hide its stall by slowing the generator (no "coordinated omission").
@@ -12,6 +13,7 @@ mod events;
 mod experiment;
 mod generator;
 mod machine;
+mod past;
 mod report;
 mod server;
 
@@ -86,7 +88,7 @@ async fn run(arguments: Arguments) -> Result<bool> {
     }
     ensure!(!cases.is_empty(), "no case to run under {}", arguments.cases.display());
     report::write(&arguments.results, &machine::facts(&data)?, &cases)?;
-    Ok(cases.iter().flat_map(|case| &case.runs).all(|run| run.books_balance))
+    Ok(cases.iter().flat_map(|case| &case.runs).all(RunResult::passed))
 }
 
 async fn case(experiment: &Experiment, arguments: &Arguments, binary: &Path, data: &Path) -> Result<CaseResult> {
@@ -129,15 +131,16 @@ async fn one(
     };
     let caught_up = begun.elapsed();
     let peak_memory_bytes = server.peak_memory_bytes();
-    server.stop().await?;
+    let directory = server.stop().await?;
+    let past = past::look(binary, directory.path()).await?;
     Ok(RunResult::new(
         run,
         seconds,
         &sent,
         &books,
-        acknowledged,
-        caught_up,
+        [acknowledged, caught_up],
         peak_memory_bytes,
+        past,
     ))
 }
 

@@ -22,8 +22,8 @@ pub(crate) struct Server {
     pub(crate) write_key: String,
     read_key: String,
     child: Child,
-    /// Removed with the server.
-    _directory: TempDir,
+    /// Removed with the server, unless it is asked for.
+    directory: TempDir,
 }
 
 /// The books, as `/v1/books` gives them.
@@ -87,7 +87,7 @@ impl Server {
             write_key,
             read_key,
             child,
-            _directory: directory,
+            directory,
         })
     }
 
@@ -112,13 +112,13 @@ impl Server {
             .map(|kib| kib * 1024)
     }
 
-    /// Ends the process; the data directory goes with it.
-    pub(crate) async fn stop(mut self) -> Result<()> {
+    /// Ends the process without a word, as a crash would, and hands over its data directory.
+    pub(crate) async fn stop(mut self) -> Result<TempDir> {
         self.child.start_kill().context("ending the server")?;
         let _ = tokio::time::timeout(STOP, self.child.wait())
             .await
             .context("the server did not end")??;
-        Ok(())
+        Ok(self.directory)
     }
 }
 

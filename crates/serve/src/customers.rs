@@ -88,7 +88,7 @@ pub(crate) async fn customer<S: Store>(
     {
         let detail = format!(
             "the state already contains events up to {newest}, so it cannot say what was known before; \
-             for history, send the events up to that instant to an empty data directory (vigie up --data-dir) and ask there"
+             GET /v1/customers/{{id}}/history?to=… recomputes what was known then"
         );
         return Err(Problem::new(Code::AtBeforeState, detail));
     }
@@ -264,7 +264,7 @@ fn decode(key: &CustomerKey, bytes: &[u8]) -> Result<CustomerState, Problem> {
 }
 
 /// The person that a path or body names.
-fn person(id: &str) -> Option<PersonId> {
+pub(crate) fn person(id: &str) -> Option<PersonId> {
     let parsed = match (id.strip_prefix("anonymous:"), id.strip_prefix("known:")) {
         (Some(anonymous), _) => PersonId::anonymous(anonymous),
         (None, Some(known)) => PersonId::known(known),
@@ -274,7 +274,7 @@ fn person(id: &str) -> Option<PersonId> {
 }
 
 /// The instant that a query names. A `+` that was not escaped arrives as a space.
-fn instant(text: &str, now: Timestamp) -> Result<Timestamp, Problem> {
+pub(crate) fn instant(text: &str, now: Timestamp) -> Result<Timestamp, Problem> {
     let parsed = Timestamp::parse(text).or_else(|_| Timestamp::parse(&text.replace(' ', "+")));
     let at = parsed.map_err(|_| Problem::new(Code::BadAt, "at is RFC 3339, for example 2026-11-21T20:15:00Z"))?;
     if at.ms_since(now) > MAX_AHEAD_MS {

@@ -14,11 +14,13 @@ mod openapi;
 mod operations;
 mod pages;
 mod paging;
+mod past;
 mod problem;
 mod relances;
 mod state;
 mod views;
 
+pub use past::{Answered, Past, PastAnswer, PastError, Period, Question};
 pub use state::{Access, Active, Answer, ApiState, Books, BooksOf, Build, Readiness, Unavailable};
 
 use axum::extract::DefaultBodyLimit;
@@ -65,11 +67,13 @@ pub fn router<S: Store>(state: ApiState<S>) -> Router {
 type Endpoint<S> = (Method, &'static str, MethodRouter<Arc<ApiState<S>>>);
 
 /// Every documented route, once. The router is built from this list, and a test compares it with the document.
-fn endpoints<S: Store>() -> [Endpoint<S>; 11] {
+fn endpoints<S: Store>() -> [Endpoint<S>; 13] {
     [
         (Method::GET, "/v1/customers", get(customers::list::<S>)),
         (Method::POST, "/v1/customers/batch-get", post(customers::batch_get::<S>)),
         (Method::GET, "/v1/customers/{id}", get(customers::customer::<S>)),
+        (Method::GET, "/v1/customers/{id}/history", get(past::history::<S>)),
+        (Method::POST, "/v1/query", post(past::query::<S>)),
         (Method::GET, "/v1/relances", get(relances::list::<S>)),
         (Method::GET, "/v1/relances/{id}", get(relances::relance::<S>)),
         (Method::GET, "/v1/books", get(operations::books::<S>)),

@@ -1,7 +1,7 @@
 //! The OpenAPI 3.1 document of the API. A test compares it with the routes and with real answers.
 
 use crate::state::ApiState;
-use crate::{customers, operations, relances};
+use crate::{customers, operations, past, relances};
 use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
@@ -22,10 +22,11 @@ use utoipa::{Modify, OpenApi};
     tags(
         (name = "customers", description = "Live scores with their reasons"),
         (name = "relances", description = "Whom to contact now"),
+        (name = "past", description = "Questions to the archive"),
         (name = "operations", description = "For those who run it"),
     ),
     paths(
-        customers::customer, customers::batch_get, customers::list, relances::list, relances::relance,
+        customers::customer, customers::batch_get, customers::list, past::history, past::query, relances::list, relances::relance,
         operations::books, operations::config, operations::health, operations::ready, operations::version, openapi,
     ),
     modifiers(&ReadKey),
@@ -53,15 +54,17 @@ pub(crate) fn document(version: &str) -> utoipa::openapi::OpenApi {
 }
 
 /// The document as JSON, with what other routers contribute and the schema of an event.
-pub(crate) fn complete(version: &str, also: Option<&str>) -> Value {
+pub(crate) fn complete(version: &str, also: &[&str]) -> Value {
     let mut whole = serde_json::to_value(document(version)).unwrap_or_default();
-    if let Some(Ok(more)) = also.map(serde_json::from_str::<Value>) {
+    for more in also.iter().filter_map(|also| serde_json::from_str::<Value>(also).ok()) {
         unite(&mut whole, more);
-        if let Ok(mut event) = serde_json::from_str::<Value>(vigie_event::json::SCHEMA) {
-            // An embedded schema has the dialect of the document.
-            let _ = event.as_object_mut().and_then(|event| event.remove("$schema"));
-            unite(&mut whole, json!({"components": {"schemas": {"Event": event}}}));
-        }
+    }
+    if !also.is_empty()
+        && let Ok(mut event) = serde_json::from_str::<Value>(vigie_event::json::SCHEMA)
+    {
+        // An embedded schema has the dialect of the document.
+        let _ = event.as_object_mut().and_then(|event| event.remove("$schema"));
+        unite(&mut whole, json!({"components": {"schemas": {"Event": event}}}));
     }
     whole
 }

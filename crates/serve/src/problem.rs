@@ -37,6 +37,7 @@ codes! {
     BadCursor = "bad_cursor", BAD_REQUEST, "The cursor is not one that this list gave out";
     BadLimit = "bad_limit", BAD_REQUEST, "limit is out of range";
     BadQuery = "bad_query", BAD_REQUEST, "The query is not the documented one";
+    BadSql = "bad_sql", BAD_REQUEST, "The question cannot be answered as it stands";
     TooManyIds = "too_many_ids", BAD_REQUEST, "Too many ids at once";
     Unauthenticated = "unauthenticated", UNAUTHORIZED, "A read key is needed";
     KeyScope = "key_scope", FORBIDDEN, "The key may not read";
@@ -45,6 +46,7 @@ codes! {
     UnknownRelance = "unknown_relance", NOT_FOUND, "No such relance";
     Method = "method_not_allowed", METHOD_NOT_ALLOWED, "The method is not allowed here";
     TooLarge = "too_large", PAYLOAD_TOO_LARGE, "The body is too large";
+    TooCostly = "too_costly", UNPROCESSABLE_ENTITY, "The question costs more than is allowed";
     AtBeforeState = "at_before_state", UNPROCESSABLE_ENTITY, "The state has moved past that instant";
     Internal = "internal", INTERNAL_SERVER_ERROR, "Something is broken here";
     Unavailable = "unavailable", SERVICE_UNAVAILABLE, "Not available now";

@@ -1,6 +1,7 @@
 //! What the API is given: the store, a snapshot of model and policies, and functions for everything that needs a clock,
 //! a secret or another part of the system. The API reads none of these on its own.
 
+use crate::past::Past;
 use arc_swap::ArcSwap;
 use serde::Serialize;
 use std::future::Future;
@@ -92,10 +93,12 @@ pub struct ApiState<S> {
     pub readiness: Arc<dyn Fn() -> Readiness + Send + Sync>,
     /// The books of a workspace.
     pub books: BooksOf,
+    /// Who answers questions about the past; `None` where no archive is kept.
+    pub past: Option<Arc<dyn Past>>,
     /// What is running.
     pub build: Build,
     /// Parts of an OpenAPI document (`tags`, `paths`, `components`) that other routers of the process contribute, as JSON.
-    pub also_documented: Option<&'static str>,
+    pub also_documented: &'static [&'static str],
     /// Numbers requests that bring no id of their own; start it at 0.
     pub requests: AtomicU64,
 }

@@ -242,6 +242,24 @@ catalogue! {
         "Commits of the store that failed. The step is not acknowledged and is folded again after the restart.",
         "Any increase: the disk is full or failing. Nothing is lost, but scores stand still until it is repaired.";
 
+    ARCHIVE_ROWS = "vigie_archive_rows_total", Kind::Counter, Count, [],
+        "Records of the log that were written to the archive.",
+        "Stands still while events arrive: the archive cannot be written; the log keeps what it is owed.";
+    ARCHIVE_ERRORS = "vigie_archive_errors_total", Kind::Counter, Count, [],
+        "Attempts to write the archive that failed. They are repeated.",
+        "Any increase: the disk of the archive is full or its address does not answer. Events are taken all the same.";
+
+    AUDIT_RUNS = "vigie_audit_runs_total", Kind::Counter, Count,
+        [closed("verdict", &["equal", "different", "not_measured"])],
+        "Audits that recomputed a part of the store from the archive, by verdict.",
+        "different: the store is not what the log says. not_measured: the audit could not look; the log says why.";
+    AUDIT_DIFFERENCES = "vigie_audit_differences", Kind::Gauge, Count, [],
+        "Differences that the last audit found.",
+        "Anything but 0: run `vigie audit` for the first differing customers, then `vigie rebuild`.";
+    AUDIT_EVENTS = "vigie_audit_events_total", Kind::Counter, Count, [],
+        "Events that audits have folded again.",
+        "Stands still over hours: the audits are switched off or fail.";
+
     FLAGS = "vigie_flags_total", Kind::Counter, Count,
         [bounded("policy", 100, "policies of the configuration"), closed("decision", &["flagged", "held_out", "refused"])],
         "Decisions of relance policies.",

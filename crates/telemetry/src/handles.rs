@@ -52,6 +52,18 @@ closed_label! {
 }
 
 closed_label! {
+    /// What an audit said.
+    AuditVerdict {
+        /// The store is what the log says.
+        Equal = "equal",
+        /// It is not.
+        Different = "different",
+        /// It could not look.
+        NotMeasured = "not_measured",
+    }
+}
+
+closed_label! {
     /// What caused the write of a customer record.
     Cause {
         /// An event, link or merge.
@@ -114,6 +126,10 @@ pub struct Metrics {
     pub pipeline: PipelineMetrics,
     /// The store.
     pub store: StoreMetrics,
+    /// The archive.
+    pub archive: ArchiveMetrics,
+    /// Audits.
+    pub audit: AuditMetrics,
     /// Relance policies.
     pub relance: RelanceMetrics,
     /// Measures durations for the histograms.
@@ -135,6 +151,8 @@ impl Metrics {
             log: LogMetrics::register(registry),
             pipeline: PipelineMetrics::register(registry),
             store: StoreMetrics::register(registry),
+            archive: ArchiveMetrics::register(registry),
+            audit: AuditMetrics::register(registry),
             relance: RelanceMetrics::register(registry),
             stopwatch,
             ready: registry.gauge(&catalogue::READY, &[]),
@@ -401,6 +419,62 @@ impl StoreMetrics {
     }
 }
 
+/// Handles of the archive.
+#[derive(Clone, Debug)]
+pub struct ArchiveMetrics {
+    rows: Counter,
+    errors: Counter,
+}
+
+impl ArchiveMetrics {
+    fn register(registry: &Arc<Registry>) -> ArchiveMetrics {
+        ArchiveMetrics {
+            rows: registry.counter(&catalogue::ARCHIVE_ROWS, &[]),
+            errors: registry.counter(&catalogue::ARCHIVE_ERRORS, &[]),
+        }
+    }
+
+    /// So many records were written.
+    pub fn wrote(&self, rows: u64) {
+        self.rows.increment(rows);
+    }
+
+    /// An attempt to write failed.
+    pub fn failed(&self) {
+        self.errors.increment(1);
+    }
+}
+
+/// Handles of the audits.
+#[derive(Clone, Debug)]
+pub struct AuditMetrics {
+    runs: Vec<Counter>,
+    differences: Gauge,
+    events: Counter,
+}
+
+impl AuditMetrics {
+    fn register(registry: &Arc<Registry>) -> AuditMetrics {
+        let run = |verdict: &AuditVerdict| registry.counter(&catalogue::AUDIT_RUNS, &[("verdict", verdict.as_str())]);
+        AuditMetrics {
+            runs: AuditVerdict::ALL.iter().map(run).collect(),
+            differences: registry.gauge(&catalogue::AUDIT_DIFFERENCES, &[]),
+            events: registry.counter(&catalogue::AUDIT_EVENTS, &[]),
+        }
+    }
+
+    /// An audit ended: what it found in so many events.
+    pub fn ran(&self, verdict: AuditVerdict, differences: u64, events: u64) {
+        if let Some(runs) = self.runs.get(verdict as usize) {
+            runs.increment(1);
+        }
+        if verdict != AuditVerdict::NotMeasured {
+            self.differences.set(differences as f64);
+        }
+        self.events.increment(events);
+    }
+}
+
 /// Handles of the relance policies.
 #[derive(Clone, Debug)]
 pub struct RelanceMetrics {
@@ -508,6 +582,11 @@ mod tests {
         metrics.pipeline.ticks_appended(1);
         metrics.store.committed(second);
         metrics.store.commit_failed();
+        metrics.archive.wrote(1);
+        metrics.archive.failed();
+        for verdict in AuditVerdict::ALL {
+            metrics.audit.ran(*verdict, 0, 1);
+        }
         for decision in Decision::ALL {
             metrics.relance.decided("win-back", *decision, 1);
         }
@@ -618,6 +697,11 @@ mod tests {
             &catalogue::CUSTOMERS_TOUCHED,
             "cause",
             Cause::ALL.iter().map(|v| v.as_str()).collect(),
+        );
+        check(
+            &catalogue::AUDIT_RUNS,
+            "verdict",
+            AuditVerdict::ALL.iter().map(|v| v.as_str()).collect(),
         );
         check(
             &catalogue::FLAGS,

@@ -2,12 +2,12 @@
 //!
 //! Exit codes: 0 done, 1 it did not work, 2 the arguments or the configuration are wrong. An audit has its own.
 
-use crate::audit;
 use crate::client::{self, Server as Remote};
 use crate::clocks;
 use crate::config::commands::{self, ShowOptions};
 use crate::config::{self, Config, ConfigSources};
 use crate::demo::{self, Data};
+use crate::past::commands as commands_past;
 use crate::server;
 use anyhow::{Result, anyhow};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -42,8 +42,15 @@ enum Command {
         #[command(flatten)]
         remote: RemoteArgs,
     },
-    /// Recompute the store of a stopped server from its log and compare: exit 0 equal, 1 different, 2 not measured
-    Audit(AuditArgs),
+    /// Ask in SQL about events, customers, flags and dead letters
+    Sql(commands_past::Sql),
+    /// How a customer's scores came about: events, contributions, flags and refusals
+    Explain(commands_past::Explain),
+    /// Recompute the store from the archive and compare: exit 0 equal, 1 different, 2 not measured
+    Audit(commands_past::AuditArgs),
+    /// Rebuild the store of a stopped server from its archive
+    Rebuild(commands_past::RebuildArgs),
+    Replay(Box<crate::replay::Replay>),
     /// Exit 0 when a server is ready, 1 when it is not (for containers and load balancers)
     Healthcheck {
         /// Address of the server
@@ -65,7 +72,7 @@ struct Output {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+pub(crate) enum Format {
     Text,
     Json,
 }
@@ -145,17 +152,6 @@ struct RemoteArgs {
     /// Key: a read key for the books, an admin key for dead letters
     #[arg(long, env = "VIGIE_KEY", hide_env_values = true)]
     key: String,
-    #[command(flatten)]
-    output: Output,
-}
-
-#[derive(Debug, Args)]
-struct AuditArgs {
-    #[command(flatten)]
-    settings: Settings,
-    /// The data directory [setting: data.dir]
-    #[arg(long)]
-    data_dir: Option<PathBuf>,
     #[command(flatten)]
     output: Output,
 }
@@ -266,7 +262,11 @@ fn dispatch(command: Command) -> Result<(), Failure> {
                 client::table(&books)
             })
         }
-        Command::Audit(audit) => self::audit(audit),
+        Command::Sql(sql) => sql.run(),
+        Command::Explain(explain) => explain.run(),
+        Command::Audit(audit) => audit.run(),
+        Command::Rebuild(rebuild) => rebuild.run(),
+        Command::Replay(replay) => crate::replay::replay(&replay),
         Command::Healthcheck { url } => {
             let (ready, text) = Remote::new(&url, "").ready()?;
             print(&text)?;
@@ -319,26 +319,6 @@ fn up(up: Up) -> Result<(), Failure> {
             reason = running.failed() => Err(anyhow!("{reason}; restart to recover from the disk").into()),
         }
     })
-}
-
-/// What keeps an audit from measuring is exit code 2, like a wrong argument: nothing was said about the store.
-fn audit(args: AuditArgs) -> Result<(), Failure> {
-    let dir = args
-        .data_dir
-        .map(|dir| ("data.dir".to_owned(), dir.display().to_string()));
-    let config = load(sources(args.settings, dir.into_iter().collect()))?;
-    let report = runtime()
-        .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(audit::audit(&config)))
-        .map_err(|error| Failure::Usage(format!("vigie: not measured: {error:#}\n")))?;
-    print(&match args.output.output {
-        Format::Text => format!("{report}\n"),
-        Format::Json => format!("{}\n", report.json()),
-    })?;
-    match report.exit_code() {
-        0 => Ok(()),
-        code => Err(Failure::Verdict(code)),
-    }
 }
 
 fn demo(options: &Demo) -> Result<(), Failure> {
@@ -458,7 +438,7 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 

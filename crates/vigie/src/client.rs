@@ -8,6 +8,11 @@ use std::time::Duration;
 /// Longest wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Longest wait for work that takes minutes.
+const LONG_TIMEOUT: Duration = Duration::from_secs(3_600);
+/// Largest answer that is kept in memory.
+const MAX_ANSWER: u64 = 1 << 30;
+
 /// A server and a key for it.
 pub(crate) struct Server {
     agent: ureq::Agent,
@@ -17,12 +22,8 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn new(url: &str, key: &str) -> Self {
-        let config = ureq::Agent::config_builder()
-            .timeout_global(Some(TIMEOUT))
-            .http_status_as_error(false)
-            .build();
         Self {
-            agent: config.into(),
+            agent: agent(TIMEOUT),
             url: url.trim_end_matches('/').to_owned(),
             key: key.to_owned(),
         }
@@ -44,6 +45,43 @@ impl Server {
         self.answer(request.send_empty())
     }
 
+    /// The same server with time for work that takes minutes.
+    pub(crate) fn patient(mut self) -> Self {
+        self.agent = agent(LONG_TIMEOUT);
+        self
+    }
+
+    /// Asks a question whose answer may be in any format.
+    pub(crate) fn ask(&self, path: &str, question: &Value) -> Result<Answer> {
+        let request = self
+            .agent
+            .post(format!("{}{path}", self.url))
+            .header("Authorization", format!("Bearer {}", self.key))
+            .header("Content-Type", "application/json");
+        let answer = request.send(question.to_string());
+        let mut answer = answer.with_context(|| self.silent())?;
+        if !answer.status().is_success() {
+            return self.answer(Ok(answer)).and_then(|_| bail!("an error without an error"));
+        }
+        let header = |name: &str| {
+            answer
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned)
+        };
+        let (rows, truncated) = (header("x-vigie-rows"), header("x-vigie-truncated"));
+        Ok(Answer {
+            body: answer.body_mut().with_config().limit(MAX_ANSWER).read_to_vec()?,
+            rows: rows.and_then(|rows| rows.parse().ok()).unwrap_or_default(),
+            truncated: truncated.as_deref() == Some("true"),
+        })
+    }
+
+    fn silent(&self) -> String {
+        format!("no answer from {}; is vigie up there? (--url, VIGIE_URL)", self.url)
+    }
+
     /// Whether the server is ready, and its own words about it.
     pub(crate) fn ready(&self) -> Result<(bool, String)> {
         let answer = self.agent.get(format!("{}/readyz", self.url)).call();
@@ -53,8 +91,7 @@ impl Server {
     }
 
     fn answer(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Value> {
-        let mut answer =
-            answer.with_context(|| format!("no answer from {}; is vigie up there? (--url, VIGIE_URL)", self.url))?;
+        let mut answer = answer.with_context(|| self.silent())?;
         let status = answer.status();
         let text = answer.body_mut().read_to_string()?;
         let value: Value = serde_json::from_str(&text).map_err(|_| anyhow!("{status}: the answer is not JSON"))?;
@@ -64,6 +101,22 @@ impl Server {
         }
         Ok(value)
     }
+}
+
+fn agent(timeout: Duration) -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .timeout_global(Some(timeout))
+        .http_status_as_error(false)
+        .build()
+        .into()
+}
+
+/// An answer to a question.
+pub(crate) struct Answer {
+    pub(crate) body: Vec<u8>,
+    pub(crate) rows: usize,
+    /// There were more.
+    pub(crate) truncated: bool,
 }
 
 /// A JSON document as lines for people: lists as blocks, objects as `field  value`.

@@ -3,11 +3,13 @@
 //! It is the only place with clocks, randomness and the environment of the process, and it never holds a business rule:
 //! what an event means, how a score is computed and whom to contact is decided in the crates below.
 
-mod audit;
+mod auditor;
 pub mod cli;
 mod client;
 mod clocks;
 pub mod config;
 mod demo;
 mod keyfile;
+mod past;
+mod replay;
 mod server;

@@ -4,9 +4,11 @@
 //! verified, model and policies are put in force, the books are balanced, then the listener opens. Stopping: not ready,
 //! then no new connections, then the worker folds what is left, then everything is on the disk.
 
+use crate::auditor::{self, Auditor};
 use crate::clocks::{self, Clock};
 use crate::config::Config;
 use crate::keyfile::{self, Generated};
+use crate::past::{self, Kept, Service};
 use anyhow::{Context, Result, anyhow};
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -23,7 +25,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use vigie_archive::{Archive, Mode};
 use vigie_event::{Partition, Workspace};
 use vigie_ingestion::dead_letters::{DeadLetters, Letter, Step};
 use vigie_ingestion::http::{ClockHandle, Collector, RequestId, Transport, serve};
@@ -31,7 +34,9 @@ use vigie_ingestion::intake::{Counts, Intake};
 use vigie_ingestion::keys::{KeyKind, KeyRing, Keys};
 use vigie_ingestion::limits::{JsonLimits, Limits, SegmentLimits, TransportLimits};
 use vigie_ingestion::log::{EmbeddedLog, GroupCommit, Health, Log, LogObserver, Options};
-use vigie_pipeline::{Active, DeadLetter, DeadLetterSink, Live, LiveOptions, Status, StatusHandle, Worker};
+use vigie_pipeline::{
+    Active, Archivist, ArchivistOptions, DeadLetter, DeadLetterSink, Live, LiveOptions, Status, StatusHandle, Worker,
+};
 use vigie_relance::PolicySet;
 use vigie_scoring::Model;
 use vigie_serve::{Access, ApiState, Books, Build, Readiness};
@@ -62,8 +67,10 @@ pub(crate) struct Running {
     ready: Arc<AtomicBool>,
     stop_http: watch::Sender<bool>,
     stop_worker: watch::Sender<bool>,
+    stop_archivist: watch::Sender<bool>,
     http: tokio::task::JoinHandle<Result<()>>,
     worker: JoinHandle<Result<()>>,
+    archivist: JoinHandle<Result<()>>,
     drain_delay: Duration,
 }
 
@@ -118,6 +125,8 @@ pub(crate) async fn start(config: &Config, clock: Clock) -> Result<Running> {
     let log = Arc::new(main_log(config, &metrics)?);
     let letters = open_letters(config, &metrics).await?;
     let store = Arc::new(EmbeddedStore::open(&dir.join("store"), &store_options(config))?);
+    let place = past::place(config)?;
+    let archive = Arc::new(Archive::open(place, Mode::Write, config.log.partitions).await?);
 
     let mut worker = Worker::open(
         Arc::clone(&log),
@@ -125,7 +134,8 @@ pub(crate) async fn start(config: &Config, clock: Clock) -> Result<Running> {
         Arc::new(Journal(letters.clone())),
         metrics.clone(),
     )
-    .await?;
+    .await?
+    .keeping_judgements();
     let backlog = worker.survey().await?;
     if worker.activate(&model, &policies, clock()).await? {
         tracing::info!(
@@ -148,7 +158,25 @@ pub(crate) async fn start(config: &Config, clock: Clock) -> Result<Running> {
     let ring = Arc::new(Keys::new(KeyRing::new(specs)?));
 
     let ready = Arc::new(AtomicBool::new(false));
-    let api = api(&store, &active, &clock, &ring, &intake, &status, &log, &ready);
+    let options = ArchivistOptions {
+        rows: config.archive.flush_rows,
+        bytes: config.archive.flush_bytes.len(),
+        after: config.archive.flush_after,
+    };
+    let kept = Kept(Arc::clone(&archive));
+    let (archivist, archivist_handle) = Archivist::new(&*log, Arc::clone(&store), kept, status.clone(), options)?;
+    let active = Arc::new(ArcSwap::from_pointee(snapshot_of(&active)));
+    let past = Service {
+        archive: Arc::clone(&archive),
+        archivist: archivist_handle,
+        store: Arc::clone(&store),
+        letters: letters.clone(),
+        active: Arc::clone(&active),
+        clock: Arc::clone(&clock),
+        limits: query_limits(config),
+        turns: Arc::new(Semaphore::new(config.query.concurrent)),
+    };
+    let api = api(&past, &ring, &intake, &status, &log, &ready);
     let transport = Transport {
         limits: transport_limits(config),
         hosts: Vec::new(),
@@ -163,7 +191,10 @@ pub(crate) async fn start(config: &Config, clock: Clock) -> Result<Running> {
         clock: ClockHandle(Arc::clone(&clock)),
         metrics: metrics.clone(),
     };
-    let mut router = vigie_ingestion::http::router(collector).merge(vigie_serve::router(api));
+    let auditor = Auditor::new(past, config, metrics.clone());
+    let mut router = vigie_ingestion::http::router(collector)
+        .merge(auditor.routes(Arc::clone(&ring)))
+        .merge(vigie_serve::router(api));
     let admin = metrics_routes(&exporter);
     let listener = TcpListener::bind(config.server.listen)
         .await
@@ -190,6 +221,9 @@ pub(crate) async fn start(config: &Config, clock: Clock) -> Result<Running> {
         ..LiveOptions::default()
     };
     let worker = run_worker(Live::new(worker, options), Arc::clone(&clock), worker_stopping)?;
+    let (stop_archivist, archivist_stopping) = watch::channel(false);
+    let archivist = run_archivist(archivist, Arc::clone(&clock), metrics.clone(), archivist_stopping)?;
+    drop(tokio::spawn(auditor.run(until(stopping.clone()))));
     let router = router.layer(axum::middleware::from_fn(carry_request_id));
     let router = router.layer(axum::middleware::from_fn_with_state(Arc::clone(&ready), announce_close));
     let http = tokio::spawn(async move {
@@ -210,8 +244,10 @@ pub(crate) async fn start(config: &Config, clock: Clock) -> Result<Running> {
         ready,
         stop_http,
         stop_worker,
+        stop_archivist,
         http,
         worker,
+        archivist,
         drain_delay: config.server.drain_delay,
     })
 }
@@ -250,7 +286,10 @@ impl Running {
         let _ = self.stop_http.send(true);
         self.http.await.context("the server's task ended abruptly")??;
         let _ = self.stop_worker.send(true);
-        join(self.worker, "the worker").await
+        join(self.worker, "the worker").await?;
+        // Last: what the worker has folded to the end belongs in the archive.
+        let _ = self.stop_archivist.send(true);
+        join(self.archivist, "the archivist").await
     }
 }
 
@@ -262,7 +301,7 @@ async fn join(thread: JoinHandle<Result<()>>, who: &'static str) -> Result<()> {
 }
 
 /// The texts of the model and the policies in force.
-fn texts(config: &Config) -> Result<(String, String)> {
+pub(crate) fn texts(config: &Config) -> Result<(String, String)> {
     let read = |path: &Option<PathBuf>, shipped: &str| match path {
         Some(path) => std::fs::read_to_string(path).with_context(|| format!("{}", path.display())),
         None => Ok(shipped.to_owned()),
@@ -299,7 +338,7 @@ pub(crate) fn main_log(config: &Config, metrics: &Metrics) -> Result<EmbeddedLog
 }
 
 /// The journal of dead letters.
-async fn open_letters(config: &Config, metrics: &Metrics) -> Result<DeadLetters<EmbeddedLog>> {
+pub(crate) async fn open_letters(config: &Config, metrics: &Metrics) -> Result<DeadLetters<EmbeddedLog>> {
     // One reserve for the data directory is enough.
     let without_reserve = Options {
         reserve_bytes: 0,
@@ -313,6 +352,14 @@ pub(crate) fn store_options(config: &Config) -> vigie_store::Options {
     let mut options = vigie_store::Options::new(config.log.partitions);
     options.cache_bytes = config.store.cache_size.bytes();
     options
+}
+
+pub(crate) fn query_limits(config: &Config) -> vigie_archive::sql::Limits {
+    vigie_archive::sql::Limits {
+        rows: config.query.max_rows,
+        time: config.query.max_time,
+        memory_bytes: config.query.max_memory.len(),
+    }
 }
 
 /// Sets where the counters of accepted events start: what has its outcome already, what the log still holds, and what
@@ -365,11 +412,8 @@ fn snapshot_of(active: &Active) -> vigie_serve::Active {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "wiring: each part is named once, here")]
 fn api(
-    store: &Arc<EmbeddedStore>,
-    active: &Active,
-    clock: &Clock,
+    past: &Service<EmbeddedStore>,
     ring: &Arc<Keys>,
     intake: &Intake<EmbeddedLog>,
     status: &StatusHandle,
@@ -385,9 +429,10 @@ fn api(
     );
     let for_books = (intake.clone(), status.clone());
     ApiState {
-        store: Arc::clone(store),
-        active: Arc::new(ArcSwap::from_pointee(snapshot_of(active))),
-        clock: Arc::clone(clock),
+        store: Arc::clone(&past.store),
+        active: Arc::clone(&past.active),
+        clock: Arc::clone(&past.clock),
+        past: Some(Arc::new(past.clone())),
         authorize: Arc::new(move |key| match ring.current().find(key) {
             Some(credential) if credential.kind == KeyKind::Read => Access::Read(credential.workspace.clone()),
             Some(_) => Access::WrongKind,
@@ -402,7 +447,7 @@ fn api(
             version: env!("CARGO_PKG_VERSION").to_owned(),
             revision: option_env!("VIGIE_REVISION").map(str::to_owned),
         },
-        also_documented: Some(vigie_ingestion::http::OPENAPI),
+        also_documented: &[vigie_ingestion::http::OPENAPI, auditor::OPENAPI],
         requests: AtomicU64::new(0),
     }
 }
@@ -517,6 +562,32 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
 async fn until(mut stopping: watch::Receiver<bool>) {
     // A sender that is gone means the same as a sender that says stop.
     let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+/// The archivist has a thread of its own too: compressing must not stand in the way of anybody. When it cannot go on, the
+/// log keeps what it is owed, and everything else goes on.
+fn run_archivist(
+    archivist: Archivist<EmbeddedLog, EmbeddedStore, Kept>,
+    clock: Clock,
+    metrics: Metrics,
+    stopping: watch::Receiver<bool>,
+) -> Result<JoinHandle<Result<()>>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let thread = std::thread::Builder::new().name("vigie-archivist".to_owned());
+    Ok(thread.spawn(move || {
+        let noted = |outcome: Result<usize, &str>| match outcome {
+            Ok(rows) => metrics.archive.wrote(rows as u64),
+            Err(reason) => {
+                metrics.archive.failed();
+                tracing::error!(reason, "the archive cannot be written; the log keeps what it is owed");
+            }
+        };
+        let outcome = runtime.block_on(archivist.run(clock, stopping, noted));
+        if let Err(error) = &outcome {
+            tracing::error!(%error, "the archivist stopped");
+        }
+        outcome.map_err(Into::into)
+    })?)
 }
 
 /// The worker has a thread and a runtime of its own: folding is computing, and must not stand in the way of requests.

@@ -14,7 +14,5 @@ mod blindness;
 mod bounds;
 mod dice;
 mod equal;
-#[cfg(feature = "long")]
-mod speed;
 mod support;
 mod workload;

@@ -111,7 +111,8 @@ impl House {
                 version: "1.2.3".to_owned(),
                 revision: None,
             },
-            also_documented: None,
+            also_documented: &[],
+            past: None,
             requests: AtomicU64::new(0),
         };
         let mut house = Self {

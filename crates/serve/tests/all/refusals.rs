@@ -90,7 +90,7 @@ async fn each_bad_request_has_its_code() {
     }
     let detail = house.get(&format!("/v1/customers/ada?at={before}")).await.json()["detail"].to_string();
     let newest = now().plus_ms(-20 * DAY_MS).to_string();
-    assert!(detail.contains(&newest) && detail.contains("for history"), "{detail}");
+    assert!(detail.contains(&newest) && detail.contains("/history?to="), "{detail}");
     let method = house
         .send(Method::DELETE, "/v1/customers/ada", Some("Bearer read-shop"), None)
         .await;

@@ -124,6 +124,43 @@ pub(super) const ALERTS: &[Alert] = &[
         ],
     },
     Alert {
+        name: "VigieAuditDifferent",
+        expr: "vigie_audit_differences > 0",
+        wait: "0m",
+        severity: "critical",
+        summary: "the store of vigie on {{ $labels.instance }} is not what its log says",
+        description: "The last audit found {{ $value | humanize }} differences between the store and an independent recomputation.",
+        runbook: &[
+            "`vigie audit` names the first differing customer of each partition, the field and both values.",
+            "`vigie explain CUSTOMER` shows what the archive says about that customer.",
+            "Stop the server, `vigie rebuild --data-dir DIR`, start it again; keep the replaced store for us.",
+        ],
+    },
+    Alert {
+        name: "VigieAuditBlind",
+        expr: "sum by (job, instance) (increase(vigie_audit_runs_total{verdict=\"not_measured\"}[3h])) > 1",
+        wait: "0m",
+        severity: "warning",
+        summary: "audits of vigie on {{ $labels.instance }} cannot look",
+        description: "{{ $value | humanize }} audits of the last three hours could not be measured.",
+        runbook: &[
+            "The log at level warn says why; a damaged file of the archive is named there.",
+            "`vigie audit` by hand repeats it.",
+        ],
+    },
+    Alert {
+        name: "VigieArchiveErrors",
+        expr: "increase(vigie_archive_errors_total[15m]) > 0",
+        wait: "15m",
+        severity: "warning",
+        summary: "the archive of vigie on {{ $labels.instance }} cannot be written",
+        description: "Events are taken and scored; the log keeps what the archive is owed until it can be written again.",
+        runbook: &[
+            "Free space on the disk of the archive, or look at the address in `archive.url`.",
+            "Nothing else is needed: the archivist goes on where the manifest ends.",
+        ],
+    },
+    Alert {
         name: "VigieTimersLate",
         expr: "histogram_quantile(0.99, sum by (job, instance, le) (rate(vigie_timers_lateness_seconds_bucket[10m]))) > 30",
         wait: "10m",

@@ -284,6 +284,40 @@ pub(super) const OVERVIEW: &[Panel] = &[
             "p99",
         )],
     },
+    row("Archive and audit"),
+    Panel {
+        title: "Archive",
+        description: "Records written to the archive per second, and attempts that failed.",
+        unit: "ops",
+        look: Look::Lines,
+        queries: &[
+            ("sum(rate(vigie_archive_rows_total{$S}[$__rate_interval]))", "records"),
+            ("sum(rate(vigie_archive_errors_total{$S}[$__rate_interval]))", "errors"),
+        ],
+    },
+    Panel {
+        title: "Audits",
+        description: "Audits within the last day by verdict.",
+        unit: "short",
+        look: Look::Lines,
+        queries: &[(
+            "sum by (verdict) (increase(vigie_audit_runs_total{$S}[1d]))",
+            "{{verdict}}",
+        )],
+    },
+    Panel {
+        title: "Differences",
+        description: "What the last audit found; anything but 0 is an alert.",
+        unit: "short",
+        look: Look::Lines,
+        queries: &[
+            ("max by (instance) (vigie_audit_differences{$S})", "{{instance}}"),
+            (
+                "sum(rate(vigie_audit_events_total{$S}[$__rate_interval]))",
+                "events audited",
+            ),
+        ],
+    },
     row("Relances"),
     Panel {
         title: "Decisions",

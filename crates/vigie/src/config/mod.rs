@@ -21,7 +21,9 @@ pub use errors::{ConfigError, ConfigErrors};
 pub use keys::{Key, KeyKind, Scope, Secret};
 pub use layers::Origin;
 pub use reference::{default_file, reference_file};
-pub use settings::{Data, Limits, Log, LogOutput, Pipeline, Relance, Scoring, Server, Settings, Store};
+pub use settings::{
+    Archive, Audit, Data, Limits, Log, LogOutput, Pipeline, Query, Relance, Scoring, Server, Settings, Store,
+};
 pub use types::{LogFilter, Size};
 
 use layers::Layers;

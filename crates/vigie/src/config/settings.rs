@@ -180,6 +180,36 @@ settings! {
         /// Memory for cached blocks.
         cache_size: Size = "64 MiB" in "1 MiB", "64 GiB";
     }
+    /// The archive: the log as Parquet, for SQL, replays and audits.
+    archive: Archive {
+        /// Directory or address (s3://…, gs://…, az://… in builds with the feature `cloud`); "" takes `archive` in the data
+        /// directory.
+        url: Option<PathBuf> = "";
+        /// Records that wait at most before they are written. Fewer, larger files are quicker to read.
+        flush_rows: usize = "250000" in "1000", "5000000";
+        /// Bytes that wait at most before they are written.
+        flush_bytes: Size = "64 MiB" in "1 MiB", "4 GiB";
+        /// Time that a record waits at most before it is written.
+        flush_after: Duration = "60s" in "1s", "1d";
+    }
+    /// Questions in SQL.
+    query: Query {
+        /// Rows of an answer; more are cut off, and the answer says so.
+        max_rows: usize = "10000" in "1", "10000000";
+        /// Time for an answer.
+        max_time: Duration = "30s" in "100ms", "1h";
+        /// Memory for an answer.
+        max_memory: Size = "512 MiB" in "16 MiB", "64 GiB";
+        /// Questions answered at the same time; further ones wait.
+        concurrent: usize = "2" in "1", "64";
+    }
+    /// The audit that recomputes a part of the store from the archive.
+    audit: Audit {
+        /// Time between two audits; 0s switches them off.
+        every: Duration = "1h" in "0s", "7d";
+        /// Partitions that each one looks at, in turn: 1 of 64 sees everything within 64 audits.
+        partitions: u16 = "1" in "1", "4096";
+    }
     /// The worker.
     pipeline: Pipeline {
         /// Records in one step.

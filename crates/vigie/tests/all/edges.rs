@@ -25,6 +25,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["vigie-event", "vigie-telemetry", "vigie-failpoint"],
     ),
     ("vigie-store", &["vigie-event", "vigie-telemetry", "vigie-failpoint"]),
+    ("vigie-archive", &["vigie-event", "vigie-telemetry"]),
     (
         "vigie-audit",
         &["vigie-event", "vigie-enrichment", "vigie-scoring", "vigie-relance"],
@@ -63,6 +64,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "vigie-relance",
             "vigie-ingestion",
             "vigie-store",
+            "vigie-archive",
             "vigie-audit",
             "vigie-pipeline",
             "vigie-serve",

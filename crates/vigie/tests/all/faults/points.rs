@@ -46,6 +46,8 @@ const STEPS: &[(&str, &str, When)] = &[
     ("store.commit", "8", When::Load([1, 3, 5])),
     ("step.publish", "9", When::Load([1, 3, 5])),
     ("store.persist", "8", When::Stop([3, 12, 24])),
+    ("archive.put", "10", When::Stop([4, 13, 22])),
+    ("archive.forget", "12, judgements", When::Stop([2, 11, 23])),
     ("log.recover", "start", When::Start([3, 12, 24])),
     ("store.recover", "start", When::Start([2, 11, 23])),
     ("store.claim", "start", When::Start([4, 13, 22])),
@@ -54,7 +56,6 @@ const STEPS: &[(&str, &str, When)] = &[
 /// Steps of the failure model that this product does not have yet, and the word of the source by which one notices that
 /// it has: whoever adds the step adds its points.
 const MISSING: &[(&str, &str, &str)] = &[
-    ("10 archive", "crates/vigie/Cargo.toml", "vigie-archive"),
     ("11 deliver", "crates/vigie/Cargo.toml", "vigie-deliver"),
     (
         "12 retention of the log",

@@ -1,6 +1,18 @@
-//! How fast the oracle is, printed: `cargo test --release -p vigie-audit --features long speed -- --nocapture`.
+//! How fast the oracle folds events, printed: `cargo run --release -p vigie-audit --example speed`. It reads no archive and
+//! compares nothing; `make load` measures whole audits.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a measurement fails by panicking, and prints"
+)]
 
-use crate::dice::Dice;
+#[allow(dead_code, unreachable_pub, reason = "shared with the tests, which use the rest")]
+#[path = "../tests/all/dice.rs"]
+mod dice;
+
+use dice::Dice;
 use std::collections::BTreeMap;
 use vigie_audit::recompute;
 use vigie_event::{
@@ -14,9 +26,8 @@ const EVENTS: u64 = 1_000_000;
 const CUSTOMERS: u64 = 20_000;
 const PARTITIONS: u16 = 8;
 
-#[test]
 #[expect(clippy::disallowed_methods, reason = "it measures")]
-fn a_million_events() {
+fn main() {
     let mut dice = Dice(7);
     let mut next: BTreeMap<Partition, u64> = BTreeMap::new();
     let mut records = Vec::new();
