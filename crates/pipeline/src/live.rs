@@ -101,7 +101,7 @@ impl<L: Log, S: Store, D: DeadLetterSink> Live<L, S, D> {
             if !stopping {
                 self.tick(clock(), &mut last_tick).await?;
             }
-            if now.ms_since(persisted) >= persist_ms {
+            if passed(persisted, now, persist_ms) {
                 self.worker.store().persist().await?;
                 persisted = now;
             }
@@ -146,7 +146,7 @@ impl<L: Log, S: Store, D: DeadLetterSink> Live<L, S, D> {
     /// Appends a tick to partitions whose timers are due and which no record moves on.
     async fn tick(&self, now: Timestamp, last: &mut BTreeMap<Partition, Timestamp>) -> Result<(), WorkerError> {
         let mut due = self.worker.overdue(now);
-        due.retain(|partition| last.get(partition).is_none_or(|at| now.ms_since(*at) >= TICK_EVERY_MS));
+        due.retain(|partition| last.get(partition).is_none_or(|at| passed(*at, now, TICK_EVERY_MS)));
         if due.is_empty() {
             return Ok(());
         }
@@ -159,6 +159,12 @@ impl<L: Log, S: Store, D: DeadLetterSink> Live<L, S, D> {
         });
         Ok(())
     }
+}
+
+/// Whether so much time has passed. A clock that was set back says nothing of how long it was: then it counts as passed,
+/// or a jump of an hour and back would stop ticks for an hour.
+fn passed(since: Timestamp, now: Timestamp, ms: i64) -> bool {
+    now < since || now.ms_since(since) >= ms
 }
 
 /// Whether waiting may help.
@@ -179,4 +185,19 @@ fn oldest(entries: &[vigie_ingestion::log::Entry], now: Timestamp) -> Duration {
     at.map_or(Duration::ZERO, |at| {
         Duration::from_millis(u64::try_from(now.ms_since(at)).unwrap_or(0))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::passed;
+    use vigie_event::Timestamp;
+
+    #[test]
+    fn a_clock_that_was_set_back_holds_nothing_up() {
+        let at = |ms: i64| Timestamp(1_770_000_000_000 + ms);
+        assert!(!passed(at(0), at(0), 1_000));
+        assert!(!passed(at(0), at(999), 1_000));
+        assert!(passed(at(0), at(1_000), 1_000));
+        assert!(passed(at(3_600_000), at(0), 1_000), "an hour back");
+    }
 }

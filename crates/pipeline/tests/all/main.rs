@@ -10,6 +10,7 @@
 )]
 
 mod activation;
+mod arrivals;
 mod crash;
 mod order;
 mod poison;

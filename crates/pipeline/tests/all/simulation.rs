@@ -7,7 +7,7 @@
 //!
 //! `VIGIE_SIM_SEED=n` plays one seed, `VIGIE_SIM_SEEDS=n` so many. A failing seed is named in the panic.
 
-use super::support::run;
+use super::support::{Dice, run};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -34,19 +34,6 @@ const BASE: i64 = 1_770_000_000_000;
 const PARTITIONS: u16 = 3;
 const SEEDS: u64 = 10_000;
 const EAGER: &str = "[[policy]]\nid = \"early\"\nscore = \"attrition\"\nthreshold = 0.35\ncooldown-days = 3\n\n[[policy]]\nid = \"churn\"\nscore = \"churn-30\"\nthreshold = 0.5\n\n[policy.eligible]\nmin-purchase-days = 2\n";
-
-/// splitmix64: small, and the same for ever.
-struct Dice(u64);
-
-impl Dice {
-    fn throw(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % sides
-    }
-}
 
 /// A store whose next commit may fail, with or without effect.
 #[derive(Debug, Clone)]
