@@ -1,7 +1,7 @@
 # One command per purpose. `make test` is the whole law; CI runs it through .ci/run.
 #
 #   make demo        a running vigie with a simulated shop, on http://127.0.0.1:8080
-#   make check       the warm inner loop: format, lints, tests
+#   make check       the warm inner loop: format, lints, all tests but the proofs by exhaustion (.config/nextest.toml)
 #   make test        format, lints, tests, documentation tests, dependency law
 #   make test-data   tests over the data beside the checkout (VIGIE_SHARED, default ../shared)
 #   make test-faults tests that mount file systems and cut their power: they need root and loop devices
@@ -30,8 +30,10 @@ export VIGIE_PYTHON := $(PYTHON_ENV)/bin/python
 NEXTEST := $(shell command -v cargo-nextest >/dev/null 2>&1 && echo yes)
 ifeq ($(NEXTEST),yes)
 RUN_TESTS := $(CARGO) nextest run --workspace --locked
+CHECK_TESTS := $(RUN_TESTS) --profile check
 else
 RUN_TESTS := $(CARGO) test --workspace --locked
+CHECK_TESTS := $(RUN_TESTS)
 endif
 
 # Runs the test binaries called $(2) of all members whose manifests declare the feature $(1). The whole workspace is named,
@@ -50,9 +52,9 @@ endef
 demo:
 	$(CARGO) run --release --locked -p vigie -- demo $(ARGS)
 
-check: fmt-check
+check: fmt-check python-env
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	$(MAKE) unit-tests
+	$(CHECK_TESTS)
 
 # The tools first, in a make of their own: what they bring decides how the rest runs.
 test:

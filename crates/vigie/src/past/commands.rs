@@ -14,6 +14,7 @@ use anyhow::{Context, Result, anyhow};
 use arc_swap::ArcSwap;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
 use std::path::PathBuf;
@@ -341,7 +342,11 @@ fn rendered(told: &serde_json::Value) -> String {
             None => text(step, "text"),
         };
         let moved = match (score(step.get("before")), score(step.get("after"))) {
-            (Some(before), Some(after)) => format!("attrition {before:.3} -> {after:.3} ({:+.3})", after - before),
+            (Some(before), Some(after)) => {
+                let moved = format!("{:+.3}", after - before);
+                let moved = if moved == "-0.000" { "+0.000" } else { &moved };
+                format!("attrition {before:.3} -> {after:.3} ({moved})")
+            }
             (None, Some(after)) => format!("attrition {after:.3}"),
             _ => String::new(),
         };
@@ -375,15 +380,15 @@ fn rendered(told: &serde_json::Value) -> String {
                 log_odds.as_f64().unwrap_or_default()
             );
         }
-        for (days, churn) in end
-            .get("churn")
-            .and_then(serde_json::Value::as_object)
+        let horizons = end.get("churn").and_then(serde_json::Value::as_object);
+        // As JSON, the horizons are texts, in the order of texts.
+        let churn: BTreeMap<u16, f64> = horizons
             .into_iter()
             .flatten()
-        {
-            if let Some(churn) = churn.as_f64() {
-                let _ = writeln!(out, "  churn within {days} days: {churn:.3}");
-            }
+            .filter_map(|(days, churn)| Some((days.parse().ok()?, churn.as_f64()?)))
+            .collect();
+        for (days, churn) in churn {
+            let _ = writeln!(out, "  churn within {days} days: {churn:.3}");
         }
         for reason in end
             .get("reasons")

@@ -412,8 +412,11 @@ pub(super) fn comparison(comparison: &Comparison, written: &[&PathBuf]) -> Strin
         text += &table(&names, &rows.collect::<Vec<_>>());
         text += &more(customers, "customer");
     }
+    if !written.is_empty() {
+        text.push('\n');
+    }
     for path in written {
-        let _ = writeln!(text, "\nwritten to {}", path.display());
+        let _ = writeln!(text, "written to {}", path.display());
     }
     text
 }
