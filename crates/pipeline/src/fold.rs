@@ -530,6 +530,7 @@ impl<'a> Batch<'a> {
                     let body = Bytes::from(serde_json::to_vec(&flag).unwrap_or_default());
                     self.flags.push(FlagRow {
                         workspace: key.workspace.clone(),
+                        partition,
                         id,
                         body,
                     });

@@ -242,9 +242,13 @@ impl Inner {
         written.map(|()| receipt)
     }
 
-    fn claim(&self, wanted: &[Partition]) -> Result<u64, StoreError> {
+    /// Gives out the next epoch; with `renewing`, only to the owner of that one.
+    fn claim(&self, renewing: Option<u64>, wanted: &[Partition]) -> Result<u64, StoreError> {
         let _order = self.commit.lock().unwrap_or_else(PoisonError::into_inner);
-        let (changes, epoch) = rows::plan_claim(&self.view(), wanted, self.partitions)?;
+        let (changes, epoch) = match renewing {
+            Some(epoch) => rows::plan_renewal(&self.view(), epoch, wanted, self.partitions)?,
+            None => rows::plan_claim(&self.view(), wanted, self.partitions)?,
+        };
         point!("store.claim.before");
         self.write(changes, PersistMode::SyncAll)?;
         point!("store.claim.after");
@@ -368,7 +372,12 @@ impl Store for EmbeddedStore {
 
     fn claim(&self, partitions: &[Partition]) -> impl Future<Output = Result<u64, StoreError>> + Send {
         let partitions = partitions.to_vec();
-        self.run(move |inner| inner.claim(&partitions))
+        self.run(move |inner| inner.claim(None, &partitions))
+    }
+
+    fn renew(&self, epoch: u64, partitions: &[Partition]) -> impl Future<Output = Result<u64, StoreError>> + Send {
+        let partitions = partitions.to_vec();
+        self.run(move |inner| inner.claim(Some(epoch), &partitions))
     }
 
     fn scan(

@@ -255,7 +255,7 @@ fn read_key(bytes: &[u8]) -> Option<CustomerKey> {
     Some(CustomerKey::new(Workspace::new(&workspace).ok()?, read_person(person)?))
 }
 
-fn unreadable(what: &str, bytes: &[u8]) -> StoreError {
+pub(crate) fn unreadable(what: &str, bytes: &[u8]) -> StoreError {
     StoreError::Corrupt {
         reason: format!("{what} cannot be read: {}", bytes.escape_ascii()),
     }

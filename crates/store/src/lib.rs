@@ -1,7 +1,7 @@
 //! The store: customer records, their indexes, the outbox of flags and the position that they all belong to.
 //!
-//! This crate owns the contract and two implementations, [`MemoryStore`] (simulation and tests) and
-//! [`EmbeddedStore`] (one fjall database on the local disk). It stores bytes and a few projected fields: it never
+//! This crate owns the contract and three implementations, [`MemoryStore`] (simulation and tests), [`EmbeddedStore`]
+//! (one fjall database on the local disk) and [`RedisStore`] (Redis or Redis Cluster, shared by several workers). It stores bytes and a few projected fields: it never
 //! knows what a score is, never folds an event, never reads a clock and never retries on its own.
 //!
 //! # The contract
@@ -9,7 +9,12 @@
 //! **Atomic (STEP-1).** A [`Commit`] holds everything that one step of a worker produced: customer records,
 //! their timers and ranks, flags, and the partitions' meta bytes, which hold the log position. It becomes visible
 //! whole or not at all, and after a crash of the process or of the machine the store is what some prefix of the
-//! commits made of it, never a mixture.
+//! commits made of it, never a mixture. In Redis this holds for each partition by itself: a partition's records, flags
+//! and position are one unit, and nothing that one partition holds is understood through another one's position.
+//!
+//! **Unknown outcomes.** After [`StoreError::Unavailable`] nobody knows what a commit did, or will still do. The writer
+//! must not go on from what it remembers: it takes the partitions anew with [`Store::renew`], which fences its own
+//! commits that are still under way, and reads where they stand.
 //!
 //! **Durable later.** A commit is not fsynced. The state is a fold of the log, and the position that it belongs to
 //! is part of the same commit: losing the last commits only means folding a little more of the log again. A
@@ -46,10 +51,12 @@ mod journal;
 mod keys;
 mod manifest;
 mod memory;
+mod redis;
 mod rows;
 
 pub use embedded::{EmbeddedSnapshot, EmbeddedStore, Options};
 pub use memory::{MemorySnapshot, MemoryStore};
+pub use redis::{RedisOptions, RedisStore};
 
 use bytes::Bytes;
 use std::future::Future;
@@ -77,15 +84,18 @@ pub struct CustomerWrite {
     pub fields: Projection,
 }
 
-/// The public fields of a customer, for stores that other programs read directly. Empty until there is one.
+/// The public fields of a customer by name, for stores that other programs read directly ([`Store::publishes`]).
+/// Opaque here; each write replaces all of them. `state` is taken by the record itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Projection {}
+pub struct Projection(pub Vec<(&'static str, Bytes)>);
 
 /// One row of the outbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlagRow {
     /// The workspace that the flag belongs to.
     pub workspace: Workspace,
+    /// The partition of the customer whom it is about: it is fenced and written with that one's record.
+    pub partition: Partition,
     /// Its identity; the second row with the same one is ignored.
     pub id: FlagId,
     /// The flag, opaque here.
@@ -101,7 +111,7 @@ pub struct Commit {
     pub partitions: Vec<(Partition, Bytes)>,
     /// Changed customers. If a key occurs twice, the last one counts and `previous_*` of it refer to the first.
     pub customers: Vec<CustomerWrite>,
-    /// Flags to insert. Their partition is that of the step, so they are fenced by `partitions`.
+    /// Flags to insert.
     pub flags: Vec<FlagRow>,
     /// What became of the step's records, for the archive: per partition the offset of the first one and the bytes of
     /// the run, opaque here.
@@ -143,6 +153,11 @@ pub trait Store: Send + Sync + 'static {
     /// The number of partitions that the store was created with.
     fn partitions(&self) -> u16;
 
+    /// Whether other programs read this store, so that a writer should fill [`CustomerWrite::fields`].
+    fn publishes(&self) -> bool {
+        false
+    }
+
     /// The records of the keys, in the order of the keys, `None` where there is none.
     fn load(&self, keys: &[CustomerKey]) -> impl Future<Output = Result<Vec<Option<Bytes>>, StoreError>> + Send;
 
@@ -166,6 +181,10 @@ pub trait Store: Send + Sync + 'static {
     /// Makes the caller the owner of the partitions, durably, and fences every earlier owner of any of them. A
     /// worker whose assignment changes claims all of it again, so that one epoch covers it.
     fn claim(&self, partitions: &[Partition]) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// Claims anew what the caller owns with `epoch`, after a commit whose outcome is unknown: commits of the old epoch
+    /// that are still under way change nothing from then on. [`StoreError::Fenced`] if somebody else has claimed any.
+    fn renew(&self, epoch: u64, partitions: &[Partition]) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
     /// The records of a partition in key order, after the given key.
     fn scan(
@@ -289,6 +308,13 @@ pub enum StoreError {
         /// What did not fit, and where.
         reason: String,
     },
+    /// The store held data and is gone, or another one is there in its place. Nothing was changed; folding on would take
+    /// every customer for a new one. Rebuild it from the archive, or restore it.
+    #[error("store is lost: {reason}")]
+    Lost {
+        /// What was found instead.
+        reason: String,
+    },
     /// Another process has the directory open.
     #[error("another process holds {}", path.display())]
     Locked {
@@ -318,6 +344,7 @@ impl StoreError {
             Self::Unavailable { .. } => "unavailable",
             Self::Poisoned { .. } => "poisoned",
             Self::Corrupt { .. } => "corrupt",
+            Self::Lost { .. } => "lost",
             Self::Locked { .. } => "locked",
             Self::Layout { .. } => "layout",
             Self::Misrouted { .. } => "misrouted",
@@ -332,6 +359,7 @@ impl StoreError {
             Self::Fenced { .. }
             | Self::Poisoned { .. }
             | Self::Corrupt { .. }
+            | Self::Lost { .. }
             | Self::Locked { .. }
             | Self::Layout { .. }
             | Self::Misrouted { .. } => ErrorClass::Internal,

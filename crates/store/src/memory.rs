@@ -85,9 +85,16 @@ impl Rows for Map {
     }
 }
 
-/// A copy of the rows of a [`MemoryStore`].
+/// A copy of the rows of a store, in memory.
 #[derive(Debug)]
 pub struct MemorySnapshot(Map);
+
+impl MemorySnapshot {
+    /// A copy of rows that somebody else has read, under the keys of `keys.rs`.
+    pub(crate) fn of(rows: BTreeMap<Vec<u8>, Bytes>) -> Self {
+        Self(rows)
+    }
+}
 
 impl Snapshot for MemorySnapshot {
     fn partition(&self, partition: Partition) -> Result<Option<Bytes>, StoreError> {
@@ -160,6 +167,14 @@ impl Store for MemoryStore {
         let (changes, receipt) = rows::plan(&state.rows, commit, self.partitions)?;
         state.apply(changes);
         Ok(receipt)
+    }
+
+    async fn renew(&self, epoch: u64, partitions: &[Partition]) -> Result<u64, StoreError> {
+        let mut state = self.state();
+        let (changes, epoch) = rows::plan_renewal(&state.rows, epoch, partitions, self.partitions)?;
+        state.apply(changes);
+        state.before.clear();
+        Ok(epoch)
     }
 
     async fn claim(&self, partitions: &[Partition]) -> Result<u64, StoreError> {

@@ -92,6 +92,17 @@ pub(crate) fn plan_claim(
     Ok((changes, epoch))
 }
 
+/// The same for who owns the partitions with `epoch`.
+pub(crate) fn plan_renewal(
+    rows: &impl Rows,
+    epoch: u64,
+    held: &[Partition],
+    partitions: u16,
+) -> Result<(Changes, u64), StoreError> {
+    check_owned(rows, epoch, held.iter().copied())?;
+    plan_claim(rows, held, partitions)
+}
+
 pub(crate) fn load(rows: &impl Rows, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, StoreError> {
     keys.iter().map(|key| rows.get(key)).collect()
 }
@@ -295,11 +306,13 @@ fn number(value: u64) -> Bytes {
 }
 
 /// Refuses a commit that names a partition wrongly.
-fn check_routing(commit: &Commit, partitions: u16) -> Result<(), StoreError> {
+pub(crate) fn check_routing(commit: &Commit, partitions: u16) -> Result<(), StoreError> {
     let strange_meta = commit
         .partitions
         .iter()
         .map(|(partition, _)| *partition)
+        .chain(commit.flags.iter().map(|row| row.partition))
+        .chain(commit.judged.iter().map(|(partition, ..)| *partition))
         .find(|p| p.0 >= partitions);
     let strange_customer = commit
         .customers
@@ -317,14 +330,24 @@ fn check_owner(rows: &impl Rows, commit: &Commit) -> Result<(), StoreError> {
     let meta = commit.partitions.iter().map(|(partition, _)| *partition);
     let touched: BTreeSet<_> = meta
         .chain(commit.customers.iter().map(|write| write.partition))
+        .chain(commit.flags.iter().map(|row| row.partition))
+        .chain(commit.judged.iter().map(|(partition, ..)| *partition))
         .collect();
-    for partition in touched {
+    check_owned(rows, commit.epoch, touched)
+}
+
+fn check_owned(
+    rows: &impl Rows,
+    epoch: u64,
+    partitions: impl IntoIterator<Item = Partition>,
+) -> Result<(), StoreError> {
+    for partition in partitions {
         let owner = read_number(rows, &keys::owner(partition))?;
-        if (owner == 0 || owner != commit.epoch) && !vigie_failpoint::mutant("epoch_check_off") {
+        if (owner == 0 || owner != epoch) && !vigie_failpoint::mutant("epoch_check_off") {
             return Err(StoreError::Fenced {
                 partition,
                 owner,
-                epoch: commit.epoch,
+                epoch,
             });
         }
     }

@@ -181,6 +181,7 @@ impl House {
             let body = serde_json::to_vec(&flag).unwrap();
             FlagRow {
                 workspace: shop(),
+                partition: partition_for("ada", PARTITIONS),
                 id,
                 body: body.into(),
             }

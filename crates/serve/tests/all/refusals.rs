@@ -208,6 +208,7 @@ async fn damaged_rows_are_an_error_and_never_nobody() {
     };
     let flag = FlagRow {
         workspace: shop(),
+        partition: partition_for("ada", crate::house::PARTITIONS),
         id: FlagId([9; 16]),
         body: "{".into(),
     };

@@ -40,6 +40,7 @@ pub(crate) async fn step(store: &impl Store, epoch: u64, number: u64) {
         customers: customers.collect(),
         flags: vec![FlagRow {
             workspace: workspace("shop"),
+            partition: vigie_event::Partition(0),
             id: FlagId(id),
             body: Bytes::from(number.to_string()),
         }],

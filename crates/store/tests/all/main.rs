@@ -5,4 +5,6 @@ mod contract;
 #[cfg(test)]
 mod embedded;
 #[cfg(test)]
+mod redis;
+#[cfg(test)]
 mod rot;
