@@ -14,6 +14,8 @@ pub(crate) trait Backend {
     type Log: Log;
     /// Whether all partitions share one order, or each has only its own.
     const ONE_ORDER: bool;
+    /// Cases of the random test.
+    const CASES: u32 = 24;
     fn new(partitions: u16) -> Self;
     /// Opens the log; the one opened before has been dropped.
     async fn open(&mut self) -> Self::Log;
@@ -404,7 +406,7 @@ pub(crate) fn check_model<B: Backend>() {
         .enable_all()
         .build()
         .unwrap();
-    proptest!(ProptestConfig::with_cases(24), |(actions in proptest::collection::vec(action(), 1..40))| {
+    proptest!(ProptestConfig::with_cases(B::CASES), |(actions in proptest::collection::vec(action(), 1..40))| {
         runtime.block_on(async {
             let mut backend = B::new(3);
             let mut log = backend.open().await;

@@ -367,3 +367,191 @@ fn find(text: &str, path: &[String]) -> Option<Box<RawValue>> {
     }
     Some(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vigie_event::{Channel, Workspace};
+
+    fn receipt(received_at: i64) -> Receipt {
+        Receipt {
+            workspace: Workspace::new("shop").unwrap(),
+            received_at: Timestamp(received_at),
+            sent_at: None,
+            user_agent: None,
+            oldest: None,
+        }
+    }
+
+    fn record(value: &str) -> Incoming {
+        Incoming {
+            topic: "orders".to_owned(),
+            partition: 3,
+            offset: 41,
+            at: Some(1_770_000_000_000),
+            key: Some(b"k1".to_vec()),
+            headers: vec![],
+            value: Some(value.as_bytes().to_vec()),
+        }
+    }
+
+    fn taken(format: &Format, record: &Incoming) -> Result<Event, Invalid> {
+        read(format, "crm", record, &receipt(1_770_000_100_000), &Limits::default())
+    }
+
+    #[test]
+    fn a_record_without_id_and_time_gets_both_from_where_it_stands_however_often_it_is_read() {
+        for format in [Format::Canonical, Format::Segment] {
+            let record = record(match format {
+                Format::Segment => r#"{"type":"track","userId":"u1","event":"Order Completed"}"#,
+                _ => r#"{"user_id":"u1","signal":"page.view"}"#,
+            });
+            let event = taken(&format, &record).unwrap();
+            assert_eq!(event.id.as_str(), "crm:orders:3:41:1770000000000");
+            assert_eq!(event.occurred_at, Some(Timestamp(1_770_000_000_000)));
+            let again = read(&format, "crm", &record, &receipt(1_770_000_999_000), &Limits::default()).unwrap();
+            assert_eq!((again.id, again.fingerprint), (event.id, event.fingerprint));
+        }
+    }
+
+    #[test]
+    fn an_id_and_a_time_of_its_own_are_kept() {
+        let record = record(r#"{"id":"e7","user_id":"u1","signal":"page.view","timestamp":"2026-02-01T00:00:00Z"}"#);
+        let event = taken(&Format::Canonical, &record).unwrap();
+        assert_eq!(event.id.as_str(), "e7");
+        assert_eq!(
+            event.occurred_at,
+            Some(Timestamp::parse("2026-02-01T00:00:00Z").unwrap())
+        );
+    }
+
+    #[test]
+    fn a_topic_with_the_longest_name_gives_ids_that_differ() {
+        let mut long = record(r#"{"user_id":"u1","signal":"page.view"}"#);
+        long.topic = "t".repeat(249);
+        let first = taken(&Format::Canonical, &long).unwrap().id;
+        long.offset += 1;
+        let second = taken(&Format::Canonical, &long).unwrap().id;
+        long.topic = "u".repeat(249);
+        let third = taken(&Format::Canonical, &long).unwrap().id;
+        assert!(first != second && second != third, "{first} {second} {third}");
+    }
+
+    #[test]
+    fn cloud_events_are_read_alike_structured_and_binary() {
+        let data = r#"{"money":{"amount":12.50,"currency":"EUR"},"order_id":"o9"}"#;
+        let mut structured = record(&format!(
+            r#"{{"specversion":"1.0","id":"A-1","source":"/shop","type":"purchase","time":"2026-02-01T10:00:00Z","subject":"u9","data":{data}}}"#
+        ));
+        let header = |name: &str, value: &str| (name.to_owned(), Some(value.as_bytes().to_vec()));
+        structured.headers = vec![header("content-type", "application/cloudevents+json; charset=UTF-8")];
+        let mut binary = record(data);
+        binary.headers = vec![
+            header("ce_specversion", "1.0"),
+            header("ce_id", "A-1"),
+            header("ce_source", "/shop"),
+            header("ce_type", "purchase"),
+            header("ce_time", "2026-02-01T10:00:00Z"),
+            header("ce_subject", "u9"),
+            header("content-type", "application/json"),
+        ];
+        let event = taken(&Format::CloudEvents, &structured).unwrap();
+        assert_eq!(event.id.as_str(), "/shop A-1", "an event is itself by source and id");
+        assert_eq!(event.signal, Signal::Purchase);
+        assert_eq!(event.person.key().unwrap().as_str(), "u9");
+        assert_eq!(event.money.unwrap().minor, 1250);
+        assert_eq!(event.order.as_deref(), Some("o9"));
+        assert_eq!(
+            event.occurred_at,
+            Some(Timestamp::parse("2026-02-01T10:00:00Z").unwrap())
+        );
+        assert_eq!(taken(&Format::CloudEvents, &binary), Ok(event));
+    }
+
+    #[test]
+    fn cloud_events_that_are_none_are_refused_by_field() {
+        for (text, field) in [
+            (r#"{"id":"1","source":"s","type":"t"}"#, "specversion"),
+            (
+                r#"{"specversion":"0.3","id":"1","source":"s","type":"t"}"#,
+                "specversion",
+            ),
+            (r#"{"specversion":"1.0","source":"s","type":"t"}"#, "id"),
+            (r#"{"specversion":"1.0","id":"","source":"s","type":"t"}"#, "id"),
+            (r#"{"specversion":"1.0","id":"1","type":"t"}"#, "source"),
+            (r#"{"specversion":"1.0","id":"1","source":"s"}"#, "type"),
+            (
+                r#"{"specversion":"1.0","id":"1","source":"s","type":"t","data":7}"#,
+                "data",
+            ),
+            (r#"{"specversion":"1.0","id":"1","source":"s","type":"t"}"#, "user_id"),
+        ] {
+            assert_eq!(
+                taken(&Format::CloudEvents, &record(text)).unwrap_err().field,
+                field,
+                "{text}"
+            );
+        }
+        let long = format!(
+            r#"{{"specversion":"1.0","id":"1","source":"{}","type":"mine","subject":"u"}}"#,
+            "s".repeat(500)
+        );
+        let event = taken(&Format::CloudEvents, &record(&long)).unwrap();
+        assert_eq!(event.signal, Signal::Custom, "a type of somebody's own is the name");
+        assert_eq!(event.name.as_deref(), Some("mine"));
+    }
+
+    #[test]
+    fn fields_are_mapped_by_path_key_header_and_constant() {
+        let mapping: FieldMapping = serde_json::from_str(
+            r#"{"fields":{"user_id":"$.customer.ref","signal":"$.kind","money.amount":"$.total","money.currency":"=EUR",
+                "order_id":"key","channel":"header:via","timestamp":"$.at","properties":"$.extra"},
+                "signals":{"SALE":"purchase"}}"#,
+        )
+        .unwrap();
+        let mut record = record(
+            r#"{"customer":{"ref":4711},"kind":"SALE","total":19.99,"at":1770000000123,"extra":{"big":12345678901234567890}}"#,
+        );
+        record.headers = vec![("Via".to_owned(), Some(b"store".to_vec()))];
+        let event = taken(&Format::Fields(mapping.clone()), &record).unwrap();
+        assert_eq!(event.person.key().unwrap().as_str(), "4711");
+        assert_eq!((event.signal, event.channel), (Signal::Purchase, Channel::Store));
+        assert_eq!(event.money.unwrap().minor, 1999);
+        assert_eq!(event.order.as_deref(), Some("k1"));
+        assert_eq!(event.occurred_at, Some(Timestamp(1_770_000_000_123)));
+        assert_eq!(event.id.as_str(), "crm:orders:3:41:1770000000000");
+        assert!(
+            event.payload.contains("12345678901234567890"),
+            "values keep their text: {}",
+            event.payload
+        );
+        record.value = Some(br#"{"kind":"SALE"}"#.to_vec());
+        let nobody = taken(&Format::Fields(mapping), &record).unwrap_err();
+        assert_eq!(nobody.code, RejectCode::NoIdentity);
+        for bad in ["customer.ref", "header:", "", "keys"] {
+            assert!(Origin::try_from(bad.to_owned()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_object_is_refused_with_its_reason() {
+        for (value, code) in [
+            (&b"\xff\xfe"[..], RejectCode::Utf8),
+            (b"[]", RejectCode::Shape),
+            (b"{", RejectCode::Json),
+            (
+                br#"{"user_id":"a","user_id":"b","signal":"page.view"}"#,
+                RejectCode::DuplicateKey,
+            ),
+        ] {
+            let mut record = record("");
+            record.value = Some(value.to_vec());
+            assert_eq!(taken(&Format::Canonical, &record).unwrap_err().code, code, "{value:?}");
+        }
+        let large = record(&format!(r#"{{"user_id":"a","x":"{}"}}"#, "x".repeat(40_000)));
+        assert_eq!(
+            taken(&Format::Canonical, &large).unwrap_err().code,
+            RejectCode::EventTooLarge
+        );
+    }
+}

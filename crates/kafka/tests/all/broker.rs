@@ -6,7 +6,6 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use vigie_kafka::topics::{self, Plan, Retention, TopicSpec};
 use vigie_kafka::{Connection, KafkaLog, LogOptions};
@@ -150,10 +149,4 @@ pub(crate) fn options(topic: &str, partitions: u16) -> LogOptions {
         refresh: Duration::from_millis(200),
         ..LogOptions::new(topic, partitions)
     }
-}
-
-/// A name that no other topic of this process has.
-pub(crate) fn fresh(name: &str) -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("{name}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }

@@ -15,6 +15,7 @@ struct Kafka {
 impl Backend for Kafka {
     type Log = KafkaLog;
     const ONE_ORDER: bool = false;
+    const CASES: u32 = 3;
 
     fn new(partitions: u16) -> Self {
         Self {

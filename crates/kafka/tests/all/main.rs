@@ -9,3 +9,13 @@ mod log_suite;
 mod broker;
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod pipeline;
+#[cfg(test)]
+mod proxy;
+#[cfg(test)]
+mod sources;
+#[cfg(test)]
+mod topics;
