@@ -269,8 +269,11 @@ impl<L: Log> Inner<L> {
                 Ok(())
             }
             Err(error) => {
-                for (row, count) in &rows {
-                    let _before = row.accepted.fetch_sub(*count, Ordering::AcqRel);
+                // Records whose outcome is unknown are still on their way into the log, where the worker will count them.
+                if !matches!(error, LogError::Unknown { .. }) {
+                    for (row, count) in &rows {
+                        let _before = row.accepted.fetch_sub(*count, Ordering::AcqRel);
+                    }
                 }
                 Err(self.failed(&error))
             }

@@ -77,6 +77,18 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
     /// Takes ownership of all partitions and reads where they stand.
     pub async fn open(log: Arc<L>, store: Arc<S>, dead_letters: Arc<D>, metrics: Metrics) -> Result<Self, WorkerError> {
         let partitions: Vec<Partition> = (0..log.partitions()).map(Partition).collect();
+        Self::own(log, store, dead_letters, metrics, partitions).await
+    }
+
+    /// Takes ownership of these partitions, as a group of workers spreads them. A worker whose share changes is opened anew:
+    /// one claim covers all that it owns.
+    pub async fn own(
+        log: Arc<L>,
+        store: Arc<S>,
+        dead_letters: Arc<D>,
+        metrics: Metrics,
+        partitions: Vec<Partition>,
+    ) -> Result<Self, WorkerError> {
         let epoch = store.claim(&partitions).await?;
         let mut states = BTreeMap::new();
         let mut known: Vec<Arc<Active>> = Vec::new();

@@ -11,10 +11,11 @@
 //!
 //! **Append.** When [`Log::append`] returns `Ok`, every record of the call survives `kill -9` and power loss, and
 //! the answer holds the position of each, in the order of the call. A call is all or nothing: no reader ever sees
-//! a part of it, before or after a crash. When it returns an error of class [`ErrorClass::External`], nothing of
-//! it was written. When it returns [`LogError::Poisoned`], or when the caller drops the future after its first
-//! poll, the outcome is unknown: the records may appear after a restart, so whoever repeats the call relies on
-//! the deduplication behind the log.
+//! a part of it, before or after a crash. When it returns an error, nothing of it was written, with three
+//! exceptions where the outcome is unknown: [`LogError::Poisoned`] (the records may appear after a restart),
+//! [`LogError::Unknown`] (the records are queued and appear, each partition's in order, when the broker answers
+//! again, or some first of them if the process ends before) and a future that is dropped after its first poll.
+//! Whoever repeats such a call relies on the deduplication behind the log.
 //!
 //! **Order.** Records of one call keep their order. Of two calls where the second began after the first was
 //! answered, the first comes first in every partition. All partitions share one order (the log order) in the
@@ -132,6 +133,13 @@ pub enum LogError {
         /// What the system said.
         reason: String,
     },
+    /// The records were handed over and not confirmed in time (Kafka only). They stay queued: later ones of the same
+    /// partition never overtake them. Repeating the call is safe where its records carry ids or an origin.
+    #[error("outcome of the append is unknown: {reason}")]
+    Unknown {
+        /// What is known.
+        reason: String,
+    },
     /// Durability is in doubt since a failed fsync or write. Stop the process and recover from the disk.
     #[error("log is poisoned: {reason}")]
     Poisoned {
@@ -149,7 +157,10 @@ pub enum LogError {
         reason: String,
     },
     /// The wanted offset is not in the log: records were removed by retention, or the log lost its end.
-    #[error("partition {partition} holds offsets {first} to {end} (exclusive), wanted {from}")]
+    #[error(
+        "LOG_GAP {}..{}: partition {partition} holds offsets {first} to {end} (exclusive), wanted {from}",
+        from.min(end), from.max(first)
+    )]
     Gap {
         /// The partition.
         partition: Partition,
@@ -197,6 +208,7 @@ impl LogError {
         match self {
             Self::Overloaded { .. } => "overloaded",
             Self::Unavailable { .. } => "unavailable",
+            Self::Unknown { .. } => "unknown",
             Self::Poisoned { .. } => "poisoned",
             Self::Corrupt { .. } => "corrupt",
             Self::Gap { .. } => "gap",
@@ -211,7 +223,7 @@ impl LogError {
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Overloaded { .. } | Self::Unavailable { .. } => ErrorClass::External,
+            Self::Overloaded { .. } | Self::Unavailable { .. } | Self::Unknown { .. } => ErrorClass::External,
             Self::TooLarge { .. } => ErrorClass::User,
             Self::Poisoned { .. }
             | Self::Corrupt { .. }

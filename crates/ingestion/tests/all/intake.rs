@@ -165,3 +165,20 @@ async fn health_is_the_worse_of_both() {
     bench.log.set_health(Health::Poisoned("fsync".into()));
     assert_eq!(bench.intake.health(), Health::Poisoned("fsync".into()));
 }
+
+#[tokio::test]
+async fn events_whose_outcome_is_unknown_stay_in_the_books_since_they_are_on_their_way() {
+    let bench = Bench::new().await;
+    let unknown = LogError::Unknown {
+        reason: "no answer yet".into(),
+    };
+    bench.log.inject(0, Fault::LoseAnswer(unknown));
+    assert!(bench.intake.accept(vec![Ok(event("anna"))]).await.is_err());
+    assert_eq!(bench.intake.counts(&shop()).accepted, 1, "the worker will count it");
+    let _ = bench.intake.accept(vec![Ok(event("anna"))]).await.unwrap();
+    assert_eq!(
+        bench.intake.counts(&shop()).accepted,
+        2,
+        "and the repeated one, as a duplicate"
+    );
+}

@@ -1,7 +1,7 @@
 //! What only a log on a disk can get wrong: torn tails, rot, locks, retention. The faults that need a failing disk
 //! are tested beside the writer.
 
-use crate::log_contract::read_all;
+use crate::log_suite::read_all;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -9,6 +9,9 @@ mod dead_letters;
 #[cfg(test)]
 mod intake;
 #[cfg(test)]
+#[macro_use]
+mod log_suite;
+#[cfg(test)]
 mod log_contract;
 #[cfg(test)]
 mod log_embedded;
