@@ -232,7 +232,6 @@ async fn f31_confirmations_that_are_lost_on_the_way_double_no_effect() {
         calls += 1;
         while let Err(error) = log.append(call.to_vec()).await {
             assert_eq!(error.class(), ErrorClass::External, "{error}");
-            println!("not confirmed: {error}");
             repeated += 1;
         }
     }
@@ -348,7 +347,7 @@ async fn members_that_come_and_go_share_the_partitions_and_lose_nothing() {
     // What is in force stands at the head of every partition before the first event.
     settle(&mut own(&log, &store, &all()).await, 100).await.unwrap();
     let records = events(300, true);
-    let mut calls = records.chunks(60);
+    let mut calls = records.chunks(records.len().div_ceil(5));
     let mut feed = async || log.append(calls.next().unwrap().to_vec()).await.unwrap();
     let mut group = vec![
         Process::start(&broker, &store).await,
