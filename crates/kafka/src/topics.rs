@@ -15,7 +15,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// How long the brokers may take for one question.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How a topic forgets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,7 +16,6 @@ use crate::config::{Connection, ConnectionError};
 use crate::producer::{Outgoing, Producer, ProducerOptions, SendError};
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use vigie_event::{Offset, Partition, Position};
@@ -190,37 +189,35 @@ impl Log for KafkaLog {
         self.options.partitions
     }
 
-    fn append(&self, records: Vec<(Partition, Bytes)>) -> impl Future<Output = Result<Vec<Position>, LogError>> + Send {
-        async move {
-            let partitions: Vec<Partition> = records.iter().map(|(partition, _)| *partition).collect();
-            if let Some(partition) = partitions
-                .iter()
-                .find(|partition| partition.0 >= self.options.partitions)
-            {
-                return Err(LogError::NoSuchPartition {
-                    partition: *partition,
-                    partitions: self.options.partitions,
-                });
-            }
-            let outgoing = records
-                .into_iter()
-                .map(|(partition, payload)| Outgoing {
-                    partition: Some(i32::from(partition.0)),
-                    payload: Some(payload),
-                    ..Outgoing::default()
-                })
-                .collect();
-            let offsets = self
-                .producer
-                .send(&self.options.topic, outgoing)
-                .await
-                .map_err(failed)?;
-            let position = |(partition, offset): (Partition, i64)| Position {
-                partition,
-                offset: Offset(u64::try_from(offset).unwrap_or(0)),
-            };
-            Ok(partitions.into_iter().zip(offsets).map(position).collect())
+    async fn append(&self, records: Vec<(Partition, Bytes)>) -> Result<Vec<Position>, LogError> {
+        let partitions: Vec<Partition> = records.iter().map(|(partition, _)| *partition).collect();
+        if let Some(partition) = partitions
+            .iter()
+            .find(|partition| partition.0 >= self.options.partitions)
+        {
+            return Err(LogError::NoSuchPartition {
+                partition: *partition,
+                partitions: self.options.partitions,
+            });
         }
+        let outgoing = records
+            .into_iter()
+            .map(|(partition, payload)| Outgoing {
+                partition: Some(i32::from(partition.0)),
+                payload: Some(payload),
+                ..Outgoing::default()
+            })
+            .collect();
+        let offsets = self
+            .producer
+            .send(&self.options.topic, outgoing)
+            .await
+            .map_err(failed)?;
+        let position = |(partition, offset): (Partition, i64)| Position {
+            partition,
+            offset: Offset(u64::try_from(offset).unwrap_or(0)),
+        };
+        Ok(partitions.into_iter().zip(offsets).map(position).collect())
     }
 
     fn reader(&self, from: BTreeMap<Partition, Offset>) -> Result<KafkaReader, LogError> {

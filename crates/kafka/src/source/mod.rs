@@ -197,6 +197,8 @@ pub struct Source {
 #[derive(Debug, Default)]
 struct Shared {
     stop: AtomicBool,
+    /// What the group gave us could not be taken.
+    join_again: AtomicBool,
     status: Mutex<SourceStatus>,
 }
 
@@ -340,45 +342,70 @@ struct Group {
     shared: Arc<Shared>,
 }
 
+type Places = BTreeMap<(String, i32), i64>;
+
+/// The first or the next offset of each partition of a list.
+fn offsets<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    list: &TopicPartitionList,
+    which: Raw,
+) -> Result<Places, KafkaError> {
+    let mut wanted = list.clone();
+    wanted.set_all_offsets(which)?;
+    let mut places = Places::new();
+    for element in consumer.offsets_for_times(wanted, PATIENCE)?.elements() {
+        element.error()?;
+        if let Raw::Offset(offset) = element.offset() {
+            let _ = places.insert((element.topic().to_owned(), element.partition()), offset);
+        }
+    }
+    Ok(places)
+}
+
 impl Group {
     fn gained(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> Result<(), KafkaError> {
-        let committed = consumer.committed_offsets(list.clone(), PATIENCE)?;
-        let mut begin = TopicPartitionList::new();
-        let mut unknown = TopicPartitionList::new();
-        for element in committed.elements() {
+        if list.count() == 0 {
+            return consumer.assign(list);
+        }
+        let (firsts, ends) = (
+            offsets(consumer, list, Raw::Beginning)?,
+            offsets(consumer, list, Raw::End)?,
+        );
+        let (mut begin, mut new) = (TopicPartitionList::new(), TopicPartitionList::new());
+        let mut partitions = BTreeMap::new();
+        for element in consumer.committed_offsets(list.clone(), PATIENCE)?.elements() {
             element.error()?;
-            match element.offset() {
-                Raw::Offset(_) => begin.add_partition_offset(element.topic(), element.partition(), element.offset())?,
-                _ => {
-                    let start = match self.start {
-                        Start::Earliest => Raw::Beginning,
-                        Start::Latest => Raw::End,
-                    };
-                    unknown.add_partition_offset(element.topic(), element.partition(), start)?;
+            let (topic, partition) = (element.topic(), element.partition());
+            let place = (topic.to_owned(), partition);
+            let first = firsts.get(&place).copied().unwrap_or(0);
+            let end = ends.get(&place).copied().unwrap_or(first);
+            let next = match (element.offset(), self.start) {
+                (Raw::Offset(next), _) => next,
+                (_, start) => {
+                    let next = if start == Start::Earliest { first } else { end };
+                    new.add_partition_offset(topic, partition, Raw::Offset(next))?;
+                    next
                 }
+            };
+            if next < first || next > end {
+                self.shared.status().stopped = Some(SourceError::Gap {
+                    topic: place.0,
+                    partition,
+                    from: next,
+                    first,
+                    end,
+                });
+                return consumer.unassign();
             }
+            begin.add_partition_offset(topic, partition, Raw::Offset(next))?;
+            let _ = partitions.insert(place, Progress { next, end });
         }
-        if unknown.count() > 0 {
-            let found = consumer.offsets_for_times(unknown, PATIENCE)?;
-            let mut first = TopicPartitionList::new();
-            for element in found.elements() {
-                element.error()?;
-                first.add_partition_offset(element.topic(), element.partition(), element.offset())?;
-                begin.add_partition_offset(element.topic(), element.partition(), element.offset())?;
-            }
-            consumer.assign(&begin)?;
+        consumer.assign(&begin)?;
+        if new.count() > 0 {
             // From here on a restart begins in the same place, whatever was written meanwhile.
-            consumer.commit(&first, CommitMode::Sync)?;
-        } else {
-            consumer.assign(&begin)?;
+            consumer.commit(&new, CommitMode::Sync)?;
         }
-        let mut status = self.shared.status();
-        for element in begin.elements() {
-            if let Raw::Offset(next) = element.offset() {
-                let place = (element.topic().to_owned(), element.partition());
-                let _ = status.partitions.insert(place, Progress { next, end: next });
-            }
-        }
+        self.shared.status().partitions = partitions;
         Ok(())
     }
 }
@@ -400,9 +427,10 @@ impl ConsumerContext for Group {
             }
         };
         if let Err(error) = done {
-            // Beginning in a wrong place would lose records: rather begin nowhere, and say so.
+            // Beginning in a wrong place would lose records: rather begin nowhere, and join again.
+            tracing::warn!(%error, "partitions were given to us and cannot be taken yet");
             let _ = consumer.unassign();
-            self.shared.status().stopped = Some(SourceError::Brokers(error.to_string()));
+            self.shared.join_again.store(true, Ordering::Release);
         }
     }
 }
@@ -422,7 +450,10 @@ impl<L: Log> Reader<L> {
     fn run(self) {
         let mut looked = Timestamp(0);
         while !self.shared.stop.load(Ordering::Acquire) && self.shared.status().stopped.is_none() {
-            let done = self.batch().and_then(|batch| self.take(&batch));
+            let done = self
+                .join()
+                .and_then(|()| self.batch())
+                .and_then(|batch| self.take(&batch));
             if let Err(error) = done {
                 tracing::error!(source = self.options.name, "{error}");
                 self.shared.status().stopped = Some(error);
@@ -436,6 +467,18 @@ impl<L: Log> Reader<L> {
         }
         self.consumer.unsubscribe();
         let _ = self.consumer.poll(NAP);
+    }
+
+    /// Leaves the group and joins it, where that is needed.
+    fn join(&self) -> Result<(), SourceError> {
+        if self.shared.join_again.swap(false, Ordering::AcqRel) {
+            self.consumer.unsubscribe();
+            std::thread::sleep(RETRY);
+            let topics: Vec<&str> = self.options.topics.iter().map(String::as_str).collect();
+            let joined = self.consumer.subscribe(&topics);
+            joined.map_err(|error| SourceError::Brokers(error.to_string()))?;
+        }
+        Ok(())
     }
 
     /// The records that are there now.
@@ -646,19 +689,16 @@ impl<L: Log> Reader<L> {
         let places: Vec<(String, i32)> = self.shared.status().partitions.keys().cloned().collect();
         let mut list = TopicPartitionList::new();
         for (topic, partition) in &places {
-            if list.add_partition_offset(topic, *partition, Raw::End).is_err() {
-                return;
-            }
+            let _ = list.add_partition(topic, *partition);
         }
-        if list.count() == 0 {
+        if places.is_empty() {
             return;
         }
-        match self.consumer.offsets_for_times(list, PATIENCE) {
-            Ok(found) => {
+        match offsets(&self.consumer, &list, Raw::End) {
+            Ok(ends) => {
                 let mut status = self.shared.status();
-                for element in found.elements() {
-                    let place = (element.topic().to_owned(), element.partition());
-                    if let (Some(progress), Raw::Offset(end)) = (status.partitions.get_mut(&place), element.offset()) {
+                for (place, end) in ends {
+                    if let Some(progress) = status.partitions.get_mut(&place) {
                         progress.end = end.max(progress.next);
                     }
                 }

@@ -59,7 +59,6 @@ impl Broker {
 
     /// Starts it (again) and waits until it listens.
     pub(crate) fn up(&mut self) {
-        let file = self.dir.path().join("tansu.db");
         let errors = std::fs::File::create(self.dir.path().join("errors")).unwrap();
         let child = Command::new(binary())
             .current_dir(self.dir.path())
@@ -69,7 +68,7 @@ impl Broker {
             .arg("--advertised-listener-url")
             .arg(format!("tcp://127.0.0.1:{}", self.advertised))
             .arg("--storage-engine")
-            .arg(std::env::var("DEV_ENGINE").unwrap_or(format!("sqlite://{}", file.display())))
+            .arg("sqlite://tansu.db")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(errors)

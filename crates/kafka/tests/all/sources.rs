@@ -85,7 +85,7 @@ async fn produce(connection: &Connection, topic: &str, records: Vec<Sent<'_>>) {
         sent.push(producer.send_result(record).map_err(|(error, _)| error).unwrap());
     }
     for delivery in sent {
-        drop(delivery.await.unwrap().unwrap());
+        let _delivered = delivery.await.unwrap().unwrap();
     }
 }
 

@@ -24,6 +24,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "vigie-ingestion",
         &["vigie-event", "vigie-telemetry", "vigie-failpoint"],
     ),
+    // The log's second home: it implements the trait of ingestion, so it stands above it.
+    ("vigie-kafka", &["vigie-event", "vigie-telemetry", "vigie-ingestion"]),
     ("vigie-store", &["vigie-event", "vigie-telemetry", "vigie-failpoint"]),
     ("vigie-archive", &["vigie-event", "vigie-telemetry"]),
     (
@@ -66,6 +68,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "vigie-store",
             "vigie-archive",
             "vigie-audit",
+            "vigie-kafka",
             "vigie-pipeline",
             "vigie-serve",
         ],
