@@ -12,8 +12,11 @@ pub mod btyd;
 mod crossing;
 mod features;
 mod model;
+pub mod pareto;
+mod quadrature;
 mod reasons;
 pub mod state;
+pub mod value;
 
 pub use assess::{
     Assessment, Attrition, Churn, Contribution, Evidence, Factor, PAlive, Reason, ReasonCode, Stage, assess, score_at,
@@ -22,4 +25,6 @@ pub use btyd::Btyd;
 pub use crossing::{first_crossing, next_refresh};
 pub use features::{AttritionTerms, EngagementFeatures, Features, NotScored, PurchaseFeatures, ScoreKind, Scorer};
 pub use model::{Model, ModelError, Pool, Stages};
+pub use pareto::ParetoNbd;
 pub use state::{CodecError, CustomerState, Observation, Part};
+pub use value::GammaGamma;

@@ -11,6 +11,7 @@
 
 mod btyd;
 mod crossing;
+mod expected;
 mod generate;
 mod golden_bytes;
 mod laws;
