@@ -72,7 +72,7 @@ fn every_customer_of_both_data_sets() {
         let (bg, mbg) = (btyd(Family::Bg, "bgnbd"), btyd(Family::Mbg, "mbgnbd"));
         let [r, alpha, s, beta] = parameters(&models["paretonbd"], ["r", "alpha", "s", "beta"]);
         let pareto = ParetoNbd { r, alpha, s, beta };
-        let gamma = &goldens[set]["gamma_gamma"];
+        let gamma = &goldens[set]["gammagamma"];
         let spend = ["p", "q", "v"].map(|k| {
             gamma["params"][k]
                 .as_f64()
@@ -186,7 +186,7 @@ fn the_fits_of_both_data_sets() {
         )
         .unwrap();
         println!("{set} {spend:?}");
-        let gamma = &goldens[set]["gamma_gamma"];
+        let gamma = &goldens[set]["gammagamma"];
         for (name, got) in [("p", spend.model.p), ("q", spend.model.q), ("v", spend.model.v)] {
             close(
                 name,
