@@ -5,7 +5,13 @@
 //! not seeded by the caller. It never scores a live customer (that is the scoring crate) and no fit ever sees an event at
 //! or after its cut-off.
 
+pub mod backtest;
 pub mod btyd;
+pub mod churn;
+pub mod history;
+pub mod metrics;
 pub mod money;
 pub mod optimize;
 pub mod special;
+
+pub use history::History;

@@ -9,6 +9,7 @@
 
 mod assess;
 pub mod btyd;
+pub mod churn;
 mod crossing;
 mod features;
 mod model;
@@ -22,6 +23,7 @@ pub use assess::{
     Assessment, Attrition, Churn, Contribution, Evidence, Factor, PAlive, Reason, ReasonCode, Stage, assess, score_at,
 };
 pub use btyd::Btyd;
+pub use churn::ChurnModel;
 pub use crossing::{first_crossing, next_refresh};
 pub use features::{AttritionTerms, EngagementFeatures, Features, NotScored, PurchaseFeatures, ScoreKind, Scorer};
 pub use model::{Model, ModelError, Pool, Stages};

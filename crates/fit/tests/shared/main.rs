@@ -12,3 +12,4 @@
 
 mod files;
 mod goldens;
+mod tasks;
