@@ -15,11 +15,11 @@
 
 use crate::btyd::{Btyd, Recency, logit, sigmoid};
 use libm::{exp, exp2, expm1, log, log1p, sqrt};
-use vigie_event::Day;
+use vigie_event::{Channel, Day, Signal};
 
 /// Number of features.
 pub const FEATURES: usize = 8;
-/// Purchases of this many customers' worth of gaps stand behind the population's cadence.
+/// The population's cadence counts as much as so many gaps of the customer's own.
 const CADENCE_MEAN_WEIGHT: f64 = 2.0;
 const CADENCE_VARIANCE_WEIGHT: f64 = 4.0;
 /// Bound of every log-odds, so that a probability never rounds to 0 or 1.
@@ -186,6 +186,18 @@ impl Pace {
     }
 }
 
+/// Whether an act counts as [`Feature::Site`]: on the web or in the application, purchases aside.
+#[must_use]
+pub fn is_site(signal: Signal) -> bool {
+    matches!(signal.default_channel(), Channel::Web | Channel::App) && signal != Signal::Purchase
+}
+
+/// Whether an act counts as [`Feature::Mail`]. Machine opens never reach the calendar.
+#[must_use]
+pub fn is_mail(signal: Signal) -> bool {
+    matches!(signal, Signal::EmailOpen | Signal::EmailClick)
+}
+
 /// Mean and variance of ln(gap in days) over the population: what the gaps of a customer are shrunk to.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cadence {
@@ -265,15 +277,15 @@ impl Level {
         self.weekly.get(week).or(self.weekly.last()).copied().unwrap_or(0.0)
     }
 
-    /// The smallest and the largest level there is.
+    /// The smallest and the largest level from one day to another.
     #[must_use]
-    pub fn range(&self) -> (f64, f64) {
-        let none = (f64::INFINITY, f64::NEG_INFINITY);
-        let (low, high) = self
-            .weekly
-            .iter()
-            .fold(none, |(low, high), l| (low.min(*l), high.max(*l)));
-        if low > high { (0.0, 0.0) } else { (low, high) }
+    pub fn between(&self, first: Day, last: Day) -> (f64, f64) {
+        let week = |day: Day| usize::try_from(day.days_since(self.from).max(0) / 7).unwrap_or_default();
+        let (a, b) = (self.on(first), self.on(last));
+        let inner = self.weekly.iter().take(week(last).saturating_add(1)).skip(week(first));
+        inner.fold((a.min(b), a.max(b)), |(low, high), level| {
+            (low.min(*level), high.max(*level))
+        })
     }
 }
 
@@ -363,10 +375,84 @@ impl ChurnModel {
         }
     }
 
+    /// The first day in `from..=until` on which churn is at or above `high` or at or below `low`, provided that nothing more
+    /// is bought or done.
+    ///
+    /// Every term but the level is monotone in silence, rising or falling by the sign of its weight, so that its values at
+    /// both ends of a stretch bound the sum on it: stretches that cannot hold the day are skipped whole, the others halved.
+    /// The answer is exact; a search of ten years takes some dozens of evaluations.
+    #[must_use]
+    pub fn first_day_outside(
+        &self,
+        pace: &Pace,
+        horizon_days: u16,
+        (low, high): (f64, f64),
+        from: Day,
+        until: Day,
+    ) -> Option<Day> {
+        let outside = |day: Day| {
+            let churn = self.terms(pace, horizon_days, day).churn();
+            churn >= high || churn <= low
+        };
+        // Log-odds of a purchase fall where churn rises. The margin keeps rounding from hiding a day.
+        let bounds = (bound(1.0 - high) + 1e-9, bound(1.0 - low) - 1e-9);
+        let mut stretches = vec![(from, until)];
+        while let Some((first, last)) = stretches.pop() {
+            if first > last {
+                continue;
+            }
+            if first == last {
+                if outside(first) {
+                    return Some(first);
+                }
+                continue;
+            }
+            let (least, most) = self.bounds(pace, horizon_days, first, last);
+            if least > bounds.0 && most < bounds.1 {
+                continue;
+            }
+            let middle = Day(first.0.midpoint(last.0));
+            stretches.push((Day(middle.0 + 1), last));
+            stretches.push((first, middle));
+        }
+        None
+    }
+
+    /// Bounds of the log-odds between two days.
+    fn bounds(&self, pace: &Pace, horizon_days: u16, first: Day, last: Day) -> (f64, f64) {
+        let (a, b) = (
+            self.terms(pace, horizon_days, first),
+            self.terms(pace, horizon_days, last),
+        );
+        let half = i32::from(horizon_days) / 2;
+        let (least, most) = self
+            .level
+            .between(Day(first.0.saturating_add(half)), Day(last.0.saturating_add(half)));
+        let pairs = a
+            .features
+            .iter()
+            .zip(&b.features)
+            .chain(std::iter::once((&a.base, &b.base)));
+        pairs.fold((least, most), |(least, most), (a, b)| {
+            (least + a.min(*b), most + a.max(*b))
+        })
+    }
+
     /// The log-odds by MBG/NBD.
     #[must_use]
     pub fn base(&self, pace: &Pace, horizon_days: u16, now: Day) -> f64 {
         log_odds(&self.mbg, pace.recency(now), horizon_days)
+    }
+}
+
+/// Log-odds of a probability that may lie outside (0, 1), where nothing is reached.
+fn bound(p: f64) -> f64 {
+    if p <= 0.0 {
+        f64::NEG_INFINITY
+    } else if p >= 1.0 {
+        f64::INFINITY
+    } else {
+        logit(p)
     }
 }
 
@@ -435,7 +521,11 @@ mod tests {
         };
         let got = [0, 100, 106, 107, 114, 120, 999].map(|day| level.on(Day(day)));
         assert_eq!(got, [0.1, 0.1, 0.1, -0.2, 0.3, 0.3, 0.3]);
-        assert_eq!((level.range(), Level::default().on(Day(3))), ((-0.2, 0.3), 0.0));
+        assert_eq!(
+            (level.between(Day(0), Day(110)), level.between(Day(113), Day(999))),
+            ((-0.2, 0.1), (-0.2, 0.3))
+        );
+        assert_eq!(Level::default().on(Day(3)), 0.0);
     }
 
     #[test]
