@@ -8,6 +8,7 @@
 pub mod backtest;
 pub mod btyd;
 pub mod churn;
+pub mod file;
 pub mod history;
 pub mod metrics;
 pub mod money;

@@ -17,6 +17,7 @@ pub mod pareto;
 mod quadrature;
 mod reasons;
 pub mod state;
+pub mod trees;
 pub mod value;
 
 pub use assess::{
@@ -29,4 +30,5 @@ pub use features::{AttritionTerms, EngagementFeatures, Features, NotScored, Purc
 pub use model::{Model, ModelError, Pool, Stages};
 pub use pareto::ParetoNbd;
 pub use state::{CodecError, CustomerState, Observation, Part};
+pub use trees::{Trees, TreesError};
 pub use value::GammaGamma;

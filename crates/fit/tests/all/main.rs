@@ -9,4 +9,6 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+mod churn;
+mod generate;
 mod goldens;

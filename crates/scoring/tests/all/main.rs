@@ -19,3 +19,4 @@ mod lints;
 mod oracle;
 mod scores;
 mod speed;
+mod trees;
