@@ -13,6 +13,7 @@ pub mod history;
 pub mod metrics;
 pub mod money;
 pub mod optimize;
+pub mod report;
 pub mod special;
 
 pub use history::History;

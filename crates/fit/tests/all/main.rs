@@ -12,3 +12,4 @@
 mod churn;
 mod generate;
 mod goldens;
+mod report;
