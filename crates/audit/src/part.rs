@@ -6,6 +6,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use vigie_event::{Channel, Currency, Day, Money, Signal, Timestamp};
+use vigie_scoring::churn::{Pace, is_mail, is_site};
 use vigie_scoring::{EngagementFeatures, Features, PurchaseFeatures};
 
 /// Active days kept.
@@ -224,7 +225,53 @@ pub(crate) fn features<'a>(parts: impl ExactSizeIterator<Item = &'a Part> + Clon
             x: repeats(parts.clone().map(|part| &part.purchases), from),
         })
     });
-    Features { purchases, engagement }
+    Features {
+        purchases,
+        engagement,
+        pace: pace(parts),
+    }
+}
+
+/// Spend, gaps and engagement of all parts together, by the definitions of the churn model.
+fn pace<'a>(parts: impl ExactSizeIterator<Item = &'a Part> + Clone) -> Option<Pace> {
+    let known: BTreeSet<Currency> = parts.clone().flat_map(|part| part.totals.keys().copied()).collect();
+    let known: BTreeSet<Currency> = known.into_iter().take(CURRENCIES).collect();
+    let newest = parts
+        .clone()
+        .filter_map(|part| part.purchases.keys().next_back())
+        .max()?;
+    let from = first_day(*newest, PURCHASE_WINDOW);
+    let mut days: BTreeMap<Day, BTreeMap<Currency, i64>> = BTreeMap::new();
+    let mut spent: BTreeMap<Currency, i64> = BTreeMap::new();
+    for (day, bought) in parts.clone().flat_map(|part| part.purchases.range(from..)) {
+        let spend = days.entry(*day).or_default();
+        for (currency, minor) in bought.gross.iter().filter(|(currency, _)| known.contains(currency)) {
+            let sum = spend.entry(*currency).or_default();
+            *sum = sum.saturating_add(*minor);
+            let sum = spent.entry(*currency).or_default();
+            *sum = sum.saturating_add(*minor);
+        }
+    }
+    let most = spent.values().copied().max();
+    let main = spent
+        .iter()
+        .find(|(_, sum)| Some(**sum) == most)
+        .map(|(currency, _)| *currency);
+    let spend = |by: &BTreeMap<Currency, i64>| {
+        let (currency, minor) = main.and_then(|main| by.get(&main).map(|minor| (main, *minor)))?;
+        Some(minor as f64 * libm::pow(10.0, -f64::from(currency.exponent())))
+    };
+    let newest_active = parts.clone().filter_map(|part| part.days.keys().next_back()).max();
+    let active_from = newest_active.map(|newest| first_day(*newest, ACTIVE_WINDOW));
+    let acted = |counts: fn(Signal) -> bool| -> BTreeSet<Day> {
+        let all = parts.clone().flat_map(|part| part.days.iter());
+        all.filter(|(day, _)| Some(**day) >= active_from)
+            .filter(|(_, active)| active.counts.keys().any(|signal| counts(*signal)))
+            .map(|(day, _)| *day)
+            .collect()
+    };
+    let pace = Pace::of(days.iter().map(|(day, by)| (*day, spend(by).unwrap_or(0.0))))?;
+    Some(pace.with_engagement(acted(is_site), acted(is_mail)))
 }
 
 fn first_day(newest: Day, window: i32) -> Day {

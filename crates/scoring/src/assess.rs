@@ -99,6 +99,8 @@ pub struct ChurnScore {
     pub already_gone: f64,
     /// Is still a customer and does not buy within the horizon.
     pub still_customer: f64,
+    /// Under a fitted churn model, the log-odds of a purchase term by term; they add up to −logit of the score.
+    pub contributions: Option<crate::churn::Terms>,
 }
 
 /// P(alive) by two published models of purchase days.
@@ -249,6 +251,7 @@ pub fn assess(state: &CustomerState, model: &Model, now: Timestamp) -> Assessmen
             score: terms.total(),
             already_gone: terms.already_gone,
             still_customer: terms.still_customer,
+            contributions: scorer.churn_contributions(horizon_days, now),
         }),
     };
     let p_alive = scorer.p_alive(&model.bg, now).zip(scorer.p_alive(&model.mbg, now));

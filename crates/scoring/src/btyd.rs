@@ -10,6 +10,7 @@
 //! IJRM 24(3), 2007 (MBG/NBD). Everything is evaluated in logits and with `log1p`/`expm1`, which keeps full precision
 //! for 100,000 purchases, a century of silence and probabilities that saturate.
 
+use crate::quadrature;
 use libm::{exp, expm1, lgamma, log, log1p};
 
 /// When a customer may leave for good.
@@ -147,6 +148,23 @@ impl Btyd {
         alive + softplus(-self.logit_alive(recency).total())
     }
 
+    /// Purchases to be expected within `horizon` from now:
+    /// P(alive) · ∫ Beta(p; a, b + x') (1 − (1 + p·w)^−(r + x)) / p dp, w = horizon / (α + T).
+    ///
+    /// The integrand is positive, so nothing cancels, and there is no singularity at a = 1, where the textbook form with a
+    /// hypergeometric function is 0/0 (the two are equal by Pfaff's transformation).
+    #[must_use]
+    pub fn expected_purchases(&self, recency: Recency, horizon: f64) -> f64 {
+        let x = f64::from(recency.x);
+        let age = recency.t_x + recency.silence();
+        let survived = match self.family {
+            Family::Bg => x,
+            Family::Mbg => x + 1.0,
+        };
+        let w = horizon / (self.alpha + age);
+        self.p_alive(recency) * mean_purchases(self.a, self.b + survived, self.r + x, w)
+    }
+
     /// The age T (from the first purchase) at which P(alive) has fallen to `level`, `0 < level < 1`, when nothing more is
     /// bought: `(α + t_x)·(odds·(1 − level) / level)^(1 / (r + x)) − α`.
     ///
@@ -211,6 +229,74 @@ impl Curve {
     pub(crate) fn silence_to(self, logit: f64) -> f64 {
         self.scale * expm1((self.history - logit) / self.shape)
     }
+}
+
+/// The mean over p ~ Beta(a, b) of (1 − (1 + p·w)^−shape) / p.
+fn mean_purchases(a: f64, b: f64, shape: f64, w: f64) -> f64 {
+    if w <= 0.0 {
+        return 0.0;
+    }
+    if w <= 0.5 && shape * w <= 1.0 {
+        return series(a, b, shape, w);
+    }
+    // Over the log-odds u of p: the density e^(a·ln p + b·ln(1 − p)) has one peak, at ln(a / b), and is summed for its own
+    // normalisation with the same nodes, so that no lgamma is needed.
+    let ln_density = |u: f64| -a * softplus(-u) - b * softplus(u);
+    let peak_at = log(a / b);
+    let peak = ln_density(peak_at);
+    let (mut mass, mut sum) = (0.0, 0.0);
+    let mut add = |left: f64, right: f64| {
+        let mut panel_mass = 0.0;
+        quadrature::visit(left, right, |u, weight| {
+            let density = weight * exp(ln_density(u) - peak);
+            let p = sigmoid(u);
+            panel_mass += density;
+            // Far to the left p underflows; the limit is shape·w.
+            let purchases = if p * w < 1e-200 {
+                shape * w
+            } else {
+                -expm1(-shape * log1p(p * w)) / p
+            };
+            sum += density * purchases;
+        });
+        mass += panel_mass;
+        ln_density(left).max(ln_density(right)) - peak > -45.0
+    };
+    // Steps no wider than the peak or than the logistic curve's own bend; longer only where nothing bends any more.
+    let step = (1.0 / a + 1.0 / b).sqrt().min(1.0) * 1.5;
+    for direction in [-1.0, 1.0] {
+        let (mut at, mut width) = (peak_at, step);
+        loop {
+            let next = at + direction * width;
+            let more = if direction < 0.0 { add(next, at) } else { add(at, next) };
+            // The density at the nearer end decides: it falls monotonically away from the peak.
+            if !more {
+                break;
+            }
+            at = next;
+            if at.abs() > 60.0 {
+                width *= 1.5;
+            } else if width < 1.5 && (at - peak_at).abs() > 8.0 * width {
+                width *= 2.0;
+            }
+        }
+    }
+    sum / mass
+}
+
+/// The same as an alternating series, for small shape·w: C Σ (−1)^(k−1) (A)_k (a)_(k−1) / ((C)_k k!) w^k, C = a + b − 1.
+fn series(a: f64, b: f64, shape: f64, w: f64) -> f64 {
+    let c = a + b - 1.0;
+    let (mut term, mut sum) = (shape * w, 0.0);
+    for k in 1..200u32 {
+        sum += term;
+        let k = f64::from(k);
+        term *= -(shape + k) / (c + k) * (a + k - 1.0) / (k + 1.0) * w;
+        if term.abs() <= sum.abs() * 1e-17 {
+            break;
+        }
+    }
+    sum
 }
 
 /// 1 / (1 + e^−z) without overflow; exact at ±∞.

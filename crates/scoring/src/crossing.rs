@@ -1,8 +1,9 @@
 //! When will a silent customer's score reach a threshold?
 //!
-//! The scores are monotone in time, so the first millisecond at which one is at or above a threshold is well defined; it
+//! Attrition, and churn without a fitted churn model, are monotone in time, so the first millisecond at which one is at or above a threshold is well defined; it
 //! is found exactly, by bisection over integers on the very predicate that the score is later judged by. Closed forms only
-//! narrow the bracket: they can be off by rounding, the answer cannot.
+//! narrow the bracket: they can be off by rounding, the answer cannot. Churn under a fitted model moves at midnights only, and
+//! both ways with the season: there the first day is searched for exactly, stretch by stretch.
 //!
 //! This file never looks at the record: a [`Scorer`] has read it once.
 
@@ -46,6 +47,11 @@ impl Scorer<'_> {
         until: Timestamp,
     ) -> Option<Timestamp> {
         let until = until.min(from.plus_ms(MAX_DAYS * DAY_MS));
+        if let ScoreKind::Churn(days) = kind
+            && let Some(found) = self.churn_leaves(days, (f64::NEG_INFINITY, threshold), from, until)
+        {
+            return found;
+        }
         let reached = |at: Timestamp| self.score(kind, at).is_ok_and(|score| score >= threshold);
         if reached(from) {
             return Some(from);
@@ -68,9 +74,17 @@ impl Scorer<'_> {
     /// See [`next_refresh`].
     #[must_use]
     pub fn next_refresh(&self, from: Timestamp, until: Timestamp) -> Option<Timestamp> {
+        let drift = self.model().refresh_drift;
         let drifted = |kind: ScoreKind, until: Timestamp| {
             let now = self.score(kind, from).ok()?;
-            self.first_crossing(kind, now + self.model().refresh_drift, from, until)
+            let until = until.min(from.plus_ms(MAX_DAYS * DAY_MS));
+            // A season can bring churn down as well.
+            if let ScoreKind::Churn(days) = kind
+                && let Some(left) = self.churn_leaves(days, (now - drift, now + drift), from, until)
+            {
+                return left;
+            }
+            self.first_crossing(kind, now + drift, from, until)
         };
         let attrition = drifted(ScoreKind::Attrition, until);
         // Whatever churn does after attrition's due time does not matter.

@@ -5,9 +5,11 @@
 //! advances. Purchases count whole UTC days, engagement counts milliseconds.
 
 use crate::btyd::{Btyd, Curve, Logit, NoPurchase, Recency, sigmoid};
+use crate::churn::{Pace, Terms, is_mail, is_site};
 use crate::model::Model;
 use crate::state::{CustomerState, Part, Refreshed};
-use vigie_event::{DAY_MS, Day, Timestamp};
+use std::collections::BTreeMap;
+use vigie_event::{Currency, DAY_MS, Day, Signal, Timestamp};
 
 const DAYS_PER_WEEK: f64 = 7.0;
 pub(crate) const WEEK_MS: f64 = 7.0 * DAY_MS as f64;
@@ -90,12 +92,14 @@ impl EngagementFeatures {
 }
 
 /// The sufficient statistics of every score.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Features {
     /// `None` when the customer has never bought.
     pub purchases: Option<PurchaseFeatures>,
     /// `None` when the customer has never acted.
     pub engagement: Option<EngagementFeatures>,
+    /// What a fitted churn model needs beside; `None` when the customer has never bought.
+    pub pace: Option<Pace>,
 }
 
 impl Features {
@@ -123,8 +127,47 @@ impl Features {
                 last,
                 x: repeats(calendar.active_days()),
             });
-        Self { purchases, engagement }
+        Self {
+            purchases,
+            engagement,
+            pace: pace(part),
+        }
     }
+}
+
+/// Purchase days with their spend in the currency in which the customer has spent most (of equals the first by its code),
+/// and the days of site and mail activity.
+fn pace(part: &Part) -> Option<Pace> {
+    let mut spent: BTreeMap<Currency, i64> = BTreeMap::new();
+    for (_, currency, minor) in part.purchases().amounts() {
+        let sum = spent.entry(currency).or_default();
+        *sum = sum.saturating_add(minor);
+    }
+    // `max_by_key` takes the last of equals; reversed, that is the first.
+    let main = spent
+        .iter()
+        .rev()
+        .max_by_key(|(_, sum)| **sum)
+        .map(|(currency, _)| *currency);
+    let unit = main.map_or(1.0, |currency| libm::pow(10.0, -f64::from(currency.exponent())));
+    let amounts: BTreeMap<Day, i64> = part
+        .purchases()
+        .amounts()
+        .filter(|(_, currency, _)| Some(*currency) == main)
+        .map(|(day, _, minor)| (day, minor))
+        .collect();
+    let days = part
+        .purchases()
+        .days()
+        .map(|(day, _)| (day, amounts.get(&day).map_or(0.0, |minor| *minor as f64 * unit)));
+    let acted = |counts: fn(Signal) -> bool| {
+        let mut before = None;
+        part.calendar()
+            .counts()
+            .filter(move |(_, signal, _)| counts(*signal))
+            .filter_map(move |(day, _, _)| (before.replace(day) != Some(day)).then_some(day))
+    };
+    Pace::of(days).map(|pace| pace.with_engagement(acted(is_site), acted(is_mail)))
 }
 
 /// Attrition in log-odds as the terms that it is the sum of, in this order. Positive terms speak for attrition.
@@ -226,13 +269,45 @@ impl<'a> Scorer<'a> {
         })
     }
 
-    /// Churn within `days` from `now`, as its two terms.
+    /// Churn within `days` from `now`, as its two terms. Under a fitted model their sum is that model's, and the part that
+    /// MBG/NBD takes to be gone already is shown as far as it fits in.
     pub fn churn_terms(&self, days: u16, now: Timestamp) -> Result<NoPurchase, NotScored> {
         let (purchases, _) = self.purchases.ok_or(NotScored::NeverPurchased)?;
-        Ok(self
+        let plain = self
             .model
             .mbg
-            .no_purchase(purchases.recency(now), f64::from(days) / DAYS_PER_WEEK))
+            .no_purchase(purchases.recency(now), f64::from(days) / DAYS_PER_WEEK);
+        Ok(self.churn_contributions(days, now).map_or(plain, |terms| {
+            let churn = terms.churn();
+            let already_gone = plain.already_gone.min(churn);
+            NoPurchase {
+                already_gone,
+                still_customer: churn - already_gone,
+            }
+        }))
+    }
+
+    /// The log-odds of a purchase within `days` from `now`, term by term; `None` without a fitted churn model or a purchase.
+    #[must_use]
+    pub fn churn_contributions(&self, days: u16, now: Timestamp) -> Option<Terms> {
+        let (churn, pace) = self.model.churn.as_ref().zip(self.features.pace)?;
+        Some(churn.terms(&pace, days, now.day().max(pace.last)))
+    }
+
+    /// Under a fitted churn model: the first instant in `from..=until` at which churn is at or below `low` or at or above
+    /// `high`. The outer `None`: there is no such model, or no purchase.
+    pub(crate) fn churn_leaves(
+        &self,
+        days: u16,
+        range: (f64, f64),
+        from: Timestamp,
+        until: Timestamp,
+    ) -> Option<Option<Timestamp>> {
+        let (churn, pace) = self.model.churn.as_ref().zip(self.features.pace)?;
+        // Before the last purchase the score stands still.
+        let day = |at: Timestamp| at.day().max(pace.last);
+        let found = churn.first_day_outside(&pace, days, range, day(from), day(until));
+        Some(found.map(|found| if found == day(from) { from } else { found.start() }))
     }
 
     /// The score at `now`, in [0, 1]; monotone in `now`.

@@ -9,17 +9,26 @@
 
 mod assess;
 pub mod btyd;
+pub mod churn;
 mod crossing;
 mod features;
 mod model;
+pub mod pareto;
+mod quadrature;
 mod reasons;
 pub mod state;
+pub mod trees;
+pub mod value;
 
 pub use assess::{
     Assessment, Attrition, Churn, Contribution, Evidence, Factor, PAlive, Reason, ReasonCode, Stage, assess, score_at,
 };
 pub use btyd::Btyd;
+pub use churn::ChurnModel;
 pub use crossing::{first_crossing, next_refresh};
 pub use features::{AttritionTerms, EngagementFeatures, Features, NotScored, PurchaseFeatures, ScoreKind, Scorer};
 pub use model::{Model, ModelError, Pool, Stages};
+pub use pareto::ParetoNbd;
 pub use state::{CodecError, CustomerState, Observation, Part};
+pub use trees::{Trees, TreesError};
+pub use value::GammaGamma;

@@ -7,8 +7,11 @@
 //! must not fall under silence, and must change by more than its rounding error per millisecond near a crossing.
 
 use crate::btyd::{Btyd, Family};
+use crate::churn::{Cadence, ChurnModel, FEATURES, Feature, Level, Weight};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use vigie_event::Timestamp;
 
 /// The model that is compiled in.
 const SHIPPED: &str = include_str!("../../../config/models/btyd-cdnow.toml");
@@ -19,6 +22,8 @@ const PARAMETERS: std::ops::RangeInclusive<f64> = 1e-3..=1e4;
 const MAX_HORIZON_DAYS: u16 = 3650;
 /// Most churn horizons.
 const MAX_HORIZONS: usize = 8;
+/// Most weeks of a level (ten years).
+const MAX_WEEKS: usize = 521;
 
 /// How the two parts of attrition are weighed: a logarithmic opinion pool.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
@@ -63,6 +68,8 @@ pub struct Model {
     pub engagement: Btyd,
     /// How attrition pools the two.
     pub pool: Pool,
+    /// The fitted churn model; without it churn is plain MBG/NBD.
+    pub churn: Option<ChurnModel>,
     /// Horizons in days that an assessment shows churn for, ascending, not empty.
     pub churn_horizons_days: Vec<u16>,
     /// One of them: the horizon that is watched for drift.
@@ -104,8 +111,102 @@ struct File {
     engagement: Parameters,
     pool: Pool,
     churn: Churn,
+    churn_model: Option<Fitted>,
+    /// What `vigie fit` says about the fit: data window, metrics, calibration, version of the code. Not read.
+    #[serde(default, rename = "fit")]
+    _fit: Option<toml::Table>,
     refresh: Refresh,
     stages: Stages,
+}
+
+/// The section that `vigie fit` writes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Fitted {
+    cadence_mean: f64,
+    cadence_variance: f64,
+    level_from: String,
+    level_weekly: Vec<f64>,
+    weights: BTreeMap<String, FittedWeight>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(deny_unknown_fields)]
+struct FittedWeight {
+    weight: f64,
+    mean: f64,
+    scale: f64,
+}
+
+impl Fitted {
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut check = |key: &str, value: f64, range: std::ops::RangeInclusive<f64>| {
+            if !range.contains(&value) {
+                let (low, high) = (range.start(), range.end());
+                problems.push(format!("churn-model.{key} must be from {low} to {high}, is {value}"));
+            }
+        };
+        check("cadence-mean", self.cadence_mean, 0.0..=10.0);
+        check("cadence-variance", self.cadence_variance, 1e-3..=100.0);
+        for level in &self.level_weekly {
+            check("level-weekly", *level, -10.0..=10.0);
+        }
+        for (name, w) in &self.weights {
+            check(&format!("weights.{name}.weight"), w.weight, -20.0..=20.0);
+            check(&format!("weights.{name}.mean"), w.mean, -1e6..=1e6);
+            check(&format!("weights.{name}.scale"), w.scale, 1e-9..=1e6);
+        }
+        for name in self.weights.keys() {
+            if Feature::ALL.iter().all(|feature| feature.label() != name) {
+                let known = Feature::ALL.map(Feature::label).join(", ");
+                problems.push(format!("churn-model.weights.{name} is no feature; there are {known}"));
+            }
+        }
+        if self.level_weekly.len() > MAX_WEEKS {
+            problems.push(format!("churn-model.level-weekly must have at most {MAX_WEEKS} weeks"));
+        }
+        if Timestamp::parse(&self.level_from).is_err() {
+            problems.push(format!(
+                "churn-model.level-from must be a date, is {:?}",
+                self.level_from
+            ));
+        }
+        problems
+    }
+
+    fn model(&self, bg: Btyd, mbg: Btyd) -> ChurnModel {
+        let mut weights = [Weight::default(); FEATURES];
+        for (feature, weight) in Feature::ALL.iter().zip(&mut weights) {
+            if let Some(FittedWeight {
+                weight: by,
+                mean,
+                scale,
+            }) = self.weights.get(feature.label()).copied()
+            {
+                *weight = Weight {
+                    weight: by,
+                    mean,
+                    scale,
+                };
+            }
+        }
+        ChurnModel {
+            bg,
+            mbg,
+            cadence: Cadence {
+                mean: self.cadence_mean,
+                variance: self.cadence_variance,
+            },
+            weights,
+            level: Level {
+                from: Timestamp::parse(&self.level_from)
+                    .map(Timestamp::day)
+                    .unwrap_or_default(),
+                weekly: self.level_weekly.clone(),
+            },
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -150,6 +251,7 @@ impl Model {
         if !problems.is_empty() {
             return Err(ModelError::Values(problems));
         }
+        let (bg, mbg) = (file.bg_nbd.family(Family::Bg), file.mbg_nbd.family(Family::Mbg));
         let digest = Sha256::digest(text.as_bytes());
         let fingerprint = digest
             .iter()
@@ -158,8 +260,9 @@ impl Model {
         Ok(Self {
             version: format!("{}@{:012x}", file.name, fingerprint >> 16),
             fingerprint,
-            bg: file.bg_nbd.family(Family::Bg),
-            mbg: file.mbg_nbd.family(Family::Mbg),
+            churn: file.churn_model.map(|fitted| fitted.model(bg, mbg)),
+            bg,
+            mbg,
             engagement: file.engagement.family(Family::Mbg),
             pool: file.pool,
             churn_horizons_days: file.churn.horizons_days,
@@ -257,6 +360,7 @@ impl File {
             ascending,
             "stages must satisfy 0 < slowing < at-risk < lapsed < 1".to_owned(),
         );
+        problems.extend(self.churn_model.iter().flat_map(Fitted::problems));
         problems
     }
 }

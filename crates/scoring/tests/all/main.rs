@@ -11,6 +11,7 @@
 
 mod btyd;
 mod crossing;
+mod expected;
 mod generate;
 mod golden_bytes;
 mod laws;
@@ -18,3 +19,4 @@ mod lints;
 mod oracle;
 mod scores;
 mod speed;
+mod trees;

@@ -1,0 +1,15 @@
+//! All tests of the crate that need no data from outside: one binary, so that it links once.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
+mod churn;
+mod generate;
+mod goldens;
+mod report;
