@@ -16,3 +16,5 @@ mod log_embedded;
 mod segment;
 #[cfg(test)]
 mod transport;
+#[cfg(test)]
+mod webhooks;
