@@ -9,11 +9,19 @@ mod dead_letters;
 #[cfg(test)]
 mod intake;
 #[cfg(test)]
+mod links;
+#[cfg(test)]
 mod log_contract;
 #[cfg(test)]
 mod log_embedded;
 #[cfg(test)]
+mod rates;
+#[cfg(test)]
 mod segment;
+#[cfg(test)]
+mod tracker;
+#[cfg(test)]
+mod tracking;
 #[cfg(test)]
 mod transport;
 #[cfg(test)]
