@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 use xxhash_rust::xxh3::Xxh3;
 
-/// The protocol or feed that an event came through.
+/// The protocol or feed that an event came through. Its place in this list is part of the persisted bytes: new ones are
+/// added at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "lowercase")]
 pub enum Source {
     /// `POST /v1/events`.
     Canonical,
@@ -21,9 +22,62 @@ pub enum Source {
     Import,
     /// A simulator (demo, tests).
     Simulator,
+    /// RudderStack's HTTP API.
+    RudderStack,
+    /// The Snowplow tracker protocol.
+    Snowplow,
+    /// The PostHog capture API.
+    PostHog,
+    /// CloudEvents over HTTP.
+    CloudEvents,
+    /// The Matomo tracking API.
+    Matomo,
+    /// Webhooks of SendGrid.
+    SendGrid,
+    /// Webhooks of Mailgun.
+    Mailgun,
+    /// Webhooks of Postmark.
+    Postmark,
+    /// Amazon SES through SNS.
+    Ses,
+    /// Webhooks of Brevo.
+    Brevo,
+    /// Webhooks of Mailjet.
+    Mailjet,
+    /// Webhooks of SparkPost.
+    SparkPost,
+    /// Webhooks of Mandrill.
+    Mandrill,
+    /// Our own pixels, redirects and unsubscribe links.
+    Links,
+    /// Our own tracker, `/t.js`.
+    Tracker,
 }
 
 impl Source {
+    /// Every source, in the order of its persisted bytes.
+    pub const ALL: &'static [Self] = &[
+        Self::Canonical,
+        Self::Segment,
+        Self::Import,
+        Self::Simulator,
+        Self::RudderStack,
+        Self::Snowplow,
+        Self::PostHog,
+        Self::CloudEvents,
+        Self::Matomo,
+        Self::SendGrid,
+        Self::Mailgun,
+        Self::Postmark,
+        Self::Ses,
+        Self::Brevo,
+        Self::Mailjet,
+        Self::SparkPost,
+        Self::Mandrill,
+        Self::Links,
+        Self::Tracker,
+    ];
+
     /// The name used in JSON and metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -32,6 +86,21 @@ impl Source {
             Self::Segment => "segment",
             Self::Import => "import",
             Self::Simulator => "simulator",
+            Self::RudderStack => "rudderstack",
+            Self::Snowplow => "snowplow",
+            Self::PostHog => "posthog",
+            Self::CloudEvents => "cloudevents",
+            Self::Matomo => "matomo",
+            Self::SendGrid => "sendgrid",
+            Self::Mailgun => "mailgun",
+            Self::Postmark => "postmark",
+            Self::Ses => "ses",
+            Self::Brevo => "brevo",
+            Self::Mailjet => "mailjet",
+            Self::SparkPost => "sparkpost",
+            Self::Mandrill => "mandrill",
+            Self::Links => "links",
+            Self::Tracker => "tracker",
         }
     }
 }
@@ -121,6 +190,14 @@ pub fn fingerprint<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_persisted_order_of_sources_is_that_of_the_list() {
+        for (index, source) in Source::ALL.iter().enumerate() {
+            let bytes = postcard::to_allocvec(source).unwrap();
+            assert_eq!(bytes, [u8::try_from(index).unwrap()], "{}", source.name());
+        }
+    }
 
     #[test]
     fn parts_do_not_run_together() {

@@ -105,6 +105,10 @@ signals! {
     EmailUnsubscribe = 36, "email.unsubscribe", Other, Email;
     /// The person subscribed to a newsletter.
     NewsletterSubscribe = 37, "newsletter.subscribe", Customer, Web;
+    /// A machine loaded an e-mail's images, by the word of who sent it: a privacy proxy or a prefetch, not a reader.
+    EmailMachineOpen = 38, "email.open.machine", Other, Email;
+    /// A machine followed a link of an e-mail, by the word of who sent it: a scanner, not a reader.
+    EmailMachineClick = 39, "email.click.machine", Other, Email;
 
     /// An account was opened.
     AccountCreate = 40, "account.create", Customer, Web;

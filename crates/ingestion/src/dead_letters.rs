@@ -120,7 +120,12 @@ impl Letter {
     /// The letter of an event that was in the log already.
     #[must_use]
     pub fn of_event(event: &Event, code: RejectCode, step: Step, ordinal: u64) -> Self {
-        let kind = match (event.source, event.signal) {
+        // RudderStack's messages are Segment's.
+        let protocol = match event.source {
+            Source::RudderStack => Source::Segment,
+            source => source,
+        };
+        let kind = match (protocol, event.signal) {
             (Source::Segment, Signal::Identify) => "identify",
             (Source::Segment, Signal::Alias) => "alias",
             (Source::Segment, Signal::Group) => "group",
@@ -173,7 +178,7 @@ impl Letter {
 /// The consent that an event came with, as a context of its protocol: it may have stood around the event and not in it,
 /// and feeding the event again must not lose a refusal (CONSENT-1).
 fn consent_context(event: &Event) -> Box<str> {
-    if event.source != Source::Segment || event.consent.is_empty() {
+    if !matches!(event.source, Source::Segment | Source::RudderStack) || event.consent.is_empty() {
         return Box::default();
     }
     let answers: BTreeMap<String, bool> = event

@@ -39,6 +39,11 @@ impl Secret {
     pub fn new(text: String) -> Self {
         Self(text)
     }
+
+    /// The clear text, for whoever verifies with it.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
 }
 
 impl fmt::Debug for Secret {
@@ -74,6 +79,8 @@ pub struct Credential {
     pub scopes: BTreeSet<Scope>,
     /// Web origins whose pages may use it.
     pub origins: BTreeSet<String>,
+    /// Tells keys apart where each has a budget of its own. Not the key.
+    pub(crate) digest: [u8; 32],
 }
 
 impl Credential {
@@ -142,8 +149,9 @@ impl KeyRing {
                 kind: key.kind,
                 scopes: key.scopes,
                 origins,
+                digest: digest(secret),
             };
-            if let Some((first, _)) = ring.by_digest.insert(digest(secret), (index, Arc::new(credential))) {
+            if let Some((first, _)) = ring.by_digest.insert(credential.digest, (index, Arc::new(credential))) {
                 return Err(KeyError::Repeated { first, second: index });
             }
         }

@@ -13,6 +13,9 @@
 //! | [`protocol`] | one file per protocol: bytes in, events or reasons out |
 //! | [`intake`] | the only door to the log, and the books of accepted events |
 //! | [`dead_letters`] | the durable journal of what could not be taken |
+//! | [`links`] | signed links of e-mails |
+//! | [`rates`] | how much a key and a workspace may send |
+//! | [`webhooks`] | proofs that a provider's request is the provider's |
 //! | [`http`] | routes, answers, transport rules, the server |
 //! | [`log`] | the log's contract and its in-house implementations |
 
@@ -22,9 +25,12 @@ pub mod inflate;
 pub mod intake;
 pub mod keys;
 pub mod limits;
+pub mod links;
 pub mod log;
 pub mod protocol;
+pub mod rates;
 pub mod strict;
+pub mod webhooks;
 
 use std::sync::Arc;
 use vigie_event::Timestamp;

@@ -9,7 +9,7 @@ use crate::keys::{Credential, KeyKind, Scope};
 use crate::log::Log;
 use crate::protocol::canonical::{self, Reading};
 use crate::protocol::segment::{self, Call};
-use crate::protocol::{BodyFault, Origin};
+use crate::protocol::{BodyFault, Origin, rudderstack};
 use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
@@ -21,7 +21,7 @@ use vigie_event::{RejectCode, Source};
 
 /// One refused event of a batch.
 #[derive(Debug, Serialize)]
-struct Refusal {
+pub(super) struct Refusal {
     i: usize,
     code: &'static str,
     field: SmolStr,
@@ -30,9 +30,9 @@ struct Refusal {
 
 /// The answer to a batch.
 #[derive(Debug, Serialize)]
-struct Accepted {
-    accepted: usize,
-    rejected: Vec<Refusal>,
+pub(super) struct Accepted {
+    pub(super) accepted: usize,
+    pub(super) rejected: Vec<Refusal>,
 }
 
 /// `POST /v1/events`
@@ -51,6 +51,7 @@ async fn take_events<L: Log>(collector: &Collector<L>, request: Request) -> Resu
     let judged = super::authorize(&collector.keys, &parts.headers, KeyKind::Write).and_then(|credential| {
         cors::check(&credential, &parts.headers)?;
         media_type(&parts.headers)?;
+        budget(collector, &credential, 0)?;
         Ok(credential)
     });
     let credential = match judged {
@@ -78,6 +79,7 @@ async fn take_events<L: Log>(collector: &Collector<L>, request: Request) -> Resu
                 .as_ref()
                 .err()
                 .map(|letter| Problem::event(letter.code, letter.field.clone()));
+            budget(collector, &credential, 1)?;
             // A single event is answered by its own status, so a refused one is in no book.
             let _outcome: Vec<Outcome> = collector.intake.accept(vec![out_of_books(*taken)]).await?;
             match problem {
@@ -89,6 +91,7 @@ async fn take_events<L: Log>(collector: &Collector<L>, request: Request) -> Resu
             }
         }
         Ok(Reading::Batch(batch)) => {
+            budget(collector, &credential, batch.len())?;
             let rejected = refusals(collector, &batch);
             let accepted = batch.len() - rejected.len();
             let _outcomes: Vec<Outcome> = collector.intake.accept(batch).await?;
@@ -99,7 +102,7 @@ async fn take_events<L: Log>(collector: &Collector<L>, request: Request) -> Resu
     Ok(accepted)
 }
 
-fn refusals<L>(collector: &Collector<L>, batch: &[Taken]) -> Vec<Refusal> {
+pub(super) fn refusals<L>(collector: &Collector<L>, batch: &[Taken]) -> Vec<Refusal> {
     let refused = batch
         .iter()
         .enumerate()
@@ -125,14 +128,19 @@ pub(super) async fn segment<L: Log>(call: Call, State(collector): State<Collecto
     }
     let headers = request.headers().clone();
     let mut response = match take_segment(&collector, call, request).await {
-        Ok(()) => Json(Success { success: true }).into_response(),
+        Ok(Source::RudderStack) => "ok".into_response(),
+        Ok(_) => Json(Success { success: true }).into_response(),
         Err(problem) => problem.into_response(),
     };
     let _known = cors::allow(&collector.keys, &headers, response.headers_mut());
     response
 }
 
-async fn take_segment<L: Log>(collector: &Collector<L>, call: Call, request: Request) -> Result<(), Problem> {
+pub(super) async fn take_segment<L: Log>(
+    collector: &Collector<L>,
+    call: Call,
+    request: Request,
+) -> Result<Source, Problem> {
     let (parts, body) = request.into_parts();
     let ring = collector.keys.current();
     let by_header = presented(&parts.headers);
@@ -150,7 +158,9 @@ async fn take_segment<L: Log>(collector: &Collector<L>, call: Call, request: Req
         },
     };
     let judged = judged.and_then(|credential| match credential {
-        Some(credential) => may_write(&credential, &parts.headers).map(|()| Some(credential)),
+        Some(credential) => may_write(&credential, &parts.headers)
+            .and_then(|()| budget(collector, &credential, 0))
+            .map(|()| Some(credential)),
         None => Ok(None),
     });
     let early = match judged {
@@ -187,13 +197,19 @@ async fn take_segment<L: Log>(collector: &Collector<L>, call: Call, request: Req
     };
     may_write(&credential, &parts.headers)?;
     let receipt = receipt(collector, &credential, &parts.headers);
-    let batch = match parsed.and_then(|parsed| parsed.read(&receipt, &collector.limits)) {
+    let source = if rudderstack::is_client(&parts.headers, &bytes) {
+        Source::RudderStack
+    } else {
+        Source::Segment
+    };
+    let batch = match parsed.and_then(|parsed| parsed.read(source, &receipt, &collector.limits)) {
         Ok(batch) => batch,
         Err(fault) => {
-            keep_body(collector, fault, &receipt, Source::Segment, &bytes).await?;
+            keep_body(collector, fault, &receipt, source, &bytes).await?;
             return Err(for_segment(Problem::body(fault)));
         }
     };
+    budget(collector, &credential, batch.len())?;
     let _refused: Vec<Refusal> = refusals(collector, &batch);
     // Segment says 400 to a message that is too large; in a batch it is set aside like any other that is refused.
     let alone = matches!(call, Call::One(_));
@@ -208,12 +224,12 @@ async fn take_segment<L: Log>(collector: &Collector<L>, call: Call, request: Req
     if too_large {
         Err(Problem::event(RejectCode::EventTooLarge, "event".into()))
     } else {
-        Ok(())
+        Ok(source)
     }
 }
 
 /// What is answered 4xx is not accepted, so its letter counts in no book.
-fn out_of_books(taken: Taken) -> Taken {
+pub(super) fn out_of_books(taken: Taken) -> Taken {
     taken.map_err(|letter| {
         Box::new(Letter {
             accepted: false,
@@ -230,7 +246,13 @@ fn for_segment(problem: Problem) -> Problem {
     }
 }
 
-fn may_write(credential: &Credential, headers: &HeaderMap) -> Result<(), Problem> {
+/// Takes what a request needs of the budgets of its key and workspace; with no events it only looks.
+pub(super) fn budget<L>(collector: &Collector<L>, credential: &Credential, events: usize) -> Result<(), Problem> {
+    let taken = collector.doors.rates.take(credential, events, (collector.clock.0)());
+    taken.map_err(Problem::from)
+}
+
+pub(super) fn may_write(credential: &Credential, headers: &HeaderMap) -> Result<(), Problem> {
     if credential.kind != KeyKind::Write {
         return Err(Problem::KEY_SCOPE);
     }
@@ -278,7 +300,7 @@ pub(super) async fn settings<L: Log>(
 
 /// What is known of every event of a request. The `User-Agent` is the person's only if a page sent the request: that
 /// of a server names the merchant's HTTP library, and would make every customer look like a machine.
-fn receipt<L>(collector: &Collector<L>, credential: &Credential, headers: &HeaderMap) -> Receipt {
+pub(super) fn receipt<L>(collector: &Collector<L>, credential: &Credential, headers: &HeaderMap) -> Receipt {
     let received_at = (collector.clock.0)();
     let from_page = headers.contains_key(header::ORIGIN);
     let user_agent = headers
@@ -315,7 +337,7 @@ fn media_type(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// Keeps a body that is no JSON, so that the client's owner can see what it sends. It is in no book.
-async fn keep_body<L: Log>(
+pub(super) async fn keep_body<L: Log>(
     collector: &Collector<L>,
     fault: BodyFault,
     receipt: &Receipt,

@@ -9,9 +9,13 @@ mod cors;
 mod guard;
 mod ingest;
 mod letters;
+mod links;
 mod problem;
 mod server;
+mod tracker;
+mod tracking;
 mod transport;
+mod webhooks;
 
 pub use problem::Problem;
 pub use server::serve;
@@ -21,7 +25,10 @@ use crate::Clock;
 use crate::intake::Intake;
 use crate::keys::{Credential, KeyKind, Keys};
 use crate::limits::{Limits, TransportLimits};
+use crate::links::Links;
 use crate::log::Log;
+use crate::rates::Rates;
+use crate::webhooks::Webhooks;
 use axum::Router;
 use axum::routing::{get, on, post};
 use http::{HeaderMap, header};
@@ -47,6 +54,19 @@ pub struct Collector<L> {
     pub clock: ClockHandle,
     /// What is counted.
     pub metrics: Metrics,
+    /// What an installation may have beyond the tracking protocols.
+    pub doors: Arc<Doors>,
+}
+
+/// Webhooks, links and budgets. By default there are no webhooks, no links and no limits of rates.
+#[derive(Debug, Default)]
+pub struct Doors {
+    /// Endpoints for e-mail providers.
+    pub webhooks: Webhooks,
+    /// Signed links of e-mails; without keys there are none.
+    pub links: Option<Links>,
+    /// How much keys and workspaces may send.
+    pub rates: Rates,
 }
 
 /// A [`Clock`] that can stand in a struct that derives `Debug`.
@@ -68,11 +88,12 @@ impl<L> Clone for Collector<L> {
             transport: self.transport,
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
+            doors: Arc::clone(&self.doors),
         }
     }
 }
 
-/// The collector's routes: `POST /v1/events`, the Segment API, and the dead letters.
+/// The collector's routes: `POST /v1/events`, the tracking protocols, webhooks, links, the tracker, and the dead letters.
 pub fn router<L: Log>(collector: Collector<L>) -> Router {
     use axum::routing::MethodFilter as M;
     let mut router = Router::new()
@@ -97,7 +118,12 @@ pub fn router<L: Log>(collector: Collector<L>) -> Router {
             .route(&format!("/v1/{segment}"), route())
             .route(&format!("/v1/{segment}/"), route());
     }
-    router.with_state(collector)
+    router
+        .merge(tracking::routes())
+        .merge(webhooks::routes())
+        .merge(links::routes())
+        .merge(tracker::routes())
+        .with_state(collector)
 }
 
 /// Keys as requests carry them.

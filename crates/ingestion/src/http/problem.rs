@@ -3,6 +3,7 @@
 
 use crate::intake::Unavailable;
 use crate::protocol::BodyFault;
+use crate::rates::TooMuch;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
@@ -56,6 +57,22 @@ problems! {
     BODY_TIMEOUT = REQUEST_TIMEOUT, "body_timeout", "the body came too slowly";
     /// The body ended early.
     BODY_TRUNCATED = BAD_REQUEST, "body_truncated", "the body ended before its announced end";
+    /// A webhook without signature or secret.
+    SIG_MISSING = UNAUTHORIZED, "sig_missing", "the request carries no signature";
+    /// A webhook whose signature does not hold.
+    SIG = UNAUTHORIZED, "sig", "the signature is not valid";
+    /// A webhook whose signature is too old, or was used for something else.
+    SIG_STALE = UNAUTHORIZED, "sig_stale", "the signature is too old, or was used before";
+    /// A certificate that is not the provider's.
+    CERT_URL = UNAUTHORIZED, "cert_url", "the address of the certificate is not the provider's";
+    /// A topic that is not configured.
+    TOPIC = UNAUTHORIZED, "topic", "the topic is not one of those configured here";
+    /// A destination that no link may lead to.
+    URL = UNPROCESSABLE_ENTITY, "url", "a link may only lead to an absolute http or https address of an allowed host, without user and password";
+    /// A link that cannot be made as asked.
+    LINK = UNPROCESSABLE_ENTITY, "link", "a link needs a message id and exactly one of user_id, anonymous_id and email, and never carries an e-mail address";
+    /// A format of a protocol that is not read.
+    FORMAT = UNSUPPORTED_MEDIA_TYPE, "media_type", "this format of the protocol is not supported; send JSON";
     /// No such route or thing.
     NOT_FOUND = NOT_FOUND, "not_found", "there is nothing here";
     /// A method that the route does not take.
@@ -157,6 +174,31 @@ impl Problem {
         };
         // Text, numbers and nothing else: this cannot fail.
         serde_json::to_string(&shape).unwrap_or_default()
+    }
+}
+
+impl From<TooMuch> for Problem {
+    fn from(too_much: TooMuch) -> Self {
+        let (mut problem, after) = match too_much {
+            TooMuch::Rate(after) => (
+                Self::new(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "rate",
+                    "more events a second than the key or workspace may send; come back after Retry-After",
+                ),
+                after,
+            ),
+            TooMuch::Quota(after) => (
+                Self::new(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "quota",
+                    "the workspace has used its quota of today; come back after Retry-After",
+                ),
+                after,
+            ),
+        };
+        problem.retry_after = Some(after);
+        problem
     }
 }
 

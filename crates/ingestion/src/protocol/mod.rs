@@ -4,7 +4,16 @@
 //! its neighbours alone; a fault of the body as a whole is a [`BodyFault`].
 
 pub mod canonical;
+pub mod cloudevents;
+pub(crate) mod draft;
+pub mod email;
+pub mod matomo;
+pub mod posthog;
+pub mod rudderstack;
 pub mod segment;
+pub mod snowplow;
+
+pub use draft::{Piece, email_id};
 
 use crate::dead_letters::{Letter, Step};
 use crate::limits::Limits;
@@ -145,14 +154,32 @@ pub fn read_again(letter: &Letter, limits: &Limits) -> Result<Event, Invalid> {
         return Err(whole(code));
     }
     match letter.source {
-        Source::Segment => {
+        Source::Segment | Source::RudderStack => {
             let context = match &*letter.context {
                 "" => None,
                 context => Some(serde_json::from_str(context).map_err(|_| whole(RejectCode::Undecodable))?),
             };
-            segment::read_one(text, segment::Kind::parse(&letter.kind), context, &receipt)
+            let event = segment::read_one(text, segment::Kind::parse(&letter.kind), context, &receipt)?;
+            Ok(Event {
+                source: letter.source,
+                ..event
+            })
         }
-        Source::Canonical | Source::Import | Source::Simulator => canonical::read_one(text, &receipt),
+        Source::Canonical | Source::Import | Source::Simulator | Source::Tracker | Source::Links => {
+            canonical::read_one(text, &receipt)
+        }
+        foreign => read_foreign(foreign, text, &receipt),
+    }
+}
+
+/// Reads one event of a protocol whose pieces are [`Piece`]s.
+fn read_foreign(source: Source, text: &str, receipt: &Receipt) -> Result<Event, Invalid> {
+    match source {
+        Source::Snowplow => snowplow::read_one(text, receipt),
+        Source::PostHog => posthog::read_one(text, receipt),
+        Source::CloudEvents => cloudevents::read_one(text, receipt),
+        Source::Matomo => matomo::read_one(text, receipt),
+        mail => email::read_one(mail, text, receipt),
     }
 }
 

@@ -158,7 +158,8 @@ impl Parsed<'_> {
     }
 
     /// Reads every message. A fault of the batch's envelope concerns the whole body.
-    pub fn read(&self, receipt: &Receipt, limits: &Limits) -> Result<Vec<Taken>, BodyFault> {
+    /// `source` is Segment, or RudderStack, whose clients send the same messages.
+    pub fn read(&self, source: Source, receipt: &Receipt, limits: &Limits) -> Result<Vec<Taken>, BodyFault> {
         let sent_at = time_field(self.envelope.sent_at, "sentAt").ok().flatten();
         let receipt = Receipt {
             sent_at: sent_at.or(receipt.sent_at),
@@ -170,12 +171,15 @@ impl Parsed<'_> {
                 None => Ok(items
                     .iter()
                     .enumerate()
-                    .map(|(index, item)| self.take(index, item.span.clone(), item.fault, None, &receipt, limits))
+                    .map(|(index, item)| {
+                        self.take(source, index, item.span.clone(), item.fault, None, &receipt, limits)
+                    })
                     .collect()),
             },
             (None, Call::One(kind)) => {
                 let span = self.document.span.clone();
                 Ok(vec![self.take(
+                    source,
                     0,
                     span,
                     self.document.fault,
@@ -188,8 +192,13 @@ impl Parsed<'_> {
         }
     }
 
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what is known of one message, and of the request around it"
+    )]
     fn take(
         &self,
+        source: Source,
         ordinal: usize,
         span: std::ops::Range<usize>,
         fault: Option<RejectCode>,
@@ -206,11 +215,11 @@ impl Parsed<'_> {
         } else if let Some(code) = fault {
             Err(whole(code))
         } else {
-            read_one(text, kind, around, receipt)
+            read_one(text, kind, around, receipt).map(|event| Event { source, ..event })
         };
         let origin = Origin {
             receipt,
-            source: Source::Segment,
+            source,
             kind: kind.map_or("", Kind::name),
             context: around.map_or("", RawValue::get),
         };

@@ -9,12 +9,13 @@ use http_body_util::BodyExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tower::ServiceExt;
 use vigie_event::{Body as RecordBody, Event, Offset, Partition, Record, Timestamp, Workspace};
 use vigie_ingestion::Clock;
 use vigie_ingestion::dead_letters::{DeadLetters, Stored};
-use vigie_ingestion::http::{ClockHandle, Collector, Transport, harden, router};
+use vigie_ingestion::http::{ClockHandle, Collector, Doors, Transport, harden, router};
 use vigie_ingestion::intake::Intake;
 use vigie_ingestion::keys::{KeyKind, KeyRing, KeySpec, Keys, Scope, Secret};
 use vigie_ingestion::limits::{Limits, TransportLimits};
@@ -38,12 +39,14 @@ pub(crate) struct Bench {
     pub(crate) journal: MemoryLog,
     pub(crate) intake: Intake<MemoryLog>,
     pub(crate) keys: Arc<Keys>,
+    clock: Arc<AtomicI64>,
 }
 
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: String,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Answer {
@@ -92,12 +95,23 @@ impl Bench {
     }
 
     pub(crate) async fn with(transport: TransportLimits, hosts: &[&str]) -> Self {
+        Self::furnished(transport, hosts, Doors::default(), NOW).await
+    }
+
+    /// With webhooks, links or budgets, at some time.
+    pub(crate) async fn behind(doors: Doors, now: Timestamp) -> Self {
+        Self::furnished(TransportLimits::default(), &[], doors, now).await
+    }
+
+    async fn furnished(transport: TransportLimits, hosts: &[&str], doors: Doors, now: Timestamp) -> Self {
         let (log, journal) = (MemoryLog::new(8), MemoryLog::new(1));
         let dead_letters = DeadLetters::open(Arc::new(journal.clone())).await.unwrap();
         let metrics = Metrics::disabled();
         let intake = Intake::new(Arc::new(log.clone()), dead_letters, metrics.clone());
         let keys = Arc::new(Keys::new(ring()));
-        let clock: Clock = Arc::new(|| NOW);
+        let at = Arc::new(AtomicI64::new(now.0));
+        let hand = Arc::clone(&at);
+        let clock: Clock = Arc::new(move || Timestamp(hand.load(Ordering::Relaxed)));
         let collector = Collector {
             intake: intake.clone(),
             keys: Arc::clone(&keys),
@@ -105,6 +119,7 @@ impl Bench {
             transport,
             clock: ClockHandle(Arc::clone(&clock)),
             metrics: metrics.clone(),
+            doors: Arc::new(doors),
         };
         let hosts = hosts.iter().map(|&host| host.to_owned()).collect();
         let transport = Transport {
@@ -120,7 +135,13 @@ impl Bench {
             journal,
             intake,
             keys,
+            clock: at,
         }
+    }
+
+    /// Moves the clock.
+    pub(crate) fn pass(&self, ms: i64) {
+        let _before = self.clock.fetch_add(ms, Ordering::Relaxed);
     }
 
     pub(crate) async fn send(&self, mut request: Request<Body>) -> Answer {
@@ -135,11 +156,17 @@ impl Bench {
         let answer = Answer {
             status: parts.status,
             headers: parts.headers,
-            body: String::from_utf8(bytes.to_vec()).unwrap(),
+            body: String::from_utf8_lossy(&bytes).into_owned(),
+            bytes: bytes.to_vec(),
         };
         assert_eq!(answer.headers["x-content-type-options"], "nosniff");
         assert!(answer.headers.contains_key("x-request-id"));
-        if answer.status.is_client_error() || answer.status.is_server_error() {
+        // What people look at is a page or a picture, whatever the status says.
+        let shown = answer
+            .headers
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|media| media.as_bytes().starts_with(b"image/") || media.as_bytes().starts_with(b"text/html"));
+        if !shown && (answer.status.is_client_error() || answer.status.is_server_error()) {
             assert_eq!(
                 answer.headers[header::CONTENT_TYPE],
                 "application/problem+json",

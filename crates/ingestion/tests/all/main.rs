@@ -9,6 +9,8 @@ mod dead_letters;
 #[cfg(test)]
 mod intake;
 #[cfg(test)]
+mod links;
+#[cfg(test)]
 #[macro_use]
 mod log_suite;
 #[cfg(test)]
@@ -16,6 +18,14 @@ mod log_contract;
 #[cfg(test)]
 mod log_embedded;
 #[cfg(test)]
+mod rates;
+#[cfg(test)]
 mod segment;
 #[cfg(test)]
+mod tracker;
+#[cfg(test)]
+mod tracking;
+#[cfg(test)]
 mod transport;
+#[cfg(test)]
+mod webhooks;
