@@ -138,8 +138,20 @@ struct Scripts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Held {
     epoch: u64,
+    /// The epoch of the last attempt to renew it, which may have succeeded unseen.
+    renewal: u64,
     /// The number of the last commit and the next timer; `None` while an outcome is unknown.
     at: Option<At>,
+}
+
+impl Held {
+    fn new(epoch: u64, at: Option<At>) -> Self {
+        Self {
+            epoch,
+            renewal: epoch,
+            at,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -261,7 +273,7 @@ impl Inner {
             None => self.ask_next_due(partition).await?,
         };
         let at = Some(At { seq, next_due });
-        let _ = self.held().insert(partition, Held { epoch, at });
+        let _ = self.held().insert(partition, Held::new(epoch, at));
         let outgoing = |flag: crate::FlagRow| Outgoing {
             workspace: flag.workspace,
             id: flag.id,
@@ -276,13 +288,15 @@ impl Inner {
     fn begin(&self, partition: Partition, epoch: u64) -> Result<Option<At>, StoreError> {
         let mut held = self.held();
         match held.get(&partition).copied() {
-            Some(Held { epoch: own, at: None }) if own == epoch => Err(StoreError::Unavailable {
+            Some(Held {
+                epoch: own, at: None, ..
+            }) if own == epoch => Err(StoreError::Unavailable {
                 reason: format!(
                     "the outcome of an earlier commit to partition {partition} is unknown; reading it anew"
                 ),
             }),
-            Some(Held { epoch: own, at }) if own == epoch => {
-                let _ = held.insert(partition, Held { epoch, at: None });
+            Some(Held { epoch: own, at, .. }) if own == epoch => {
+                let _ = held.insert(partition, Held::new(epoch, None));
                 Ok(at)
             }
             // Claimed by another handle: the script judges the epoch, and only that.
@@ -371,6 +385,11 @@ impl Inner {
             self.names.timers(partition),
             self.names.outbox(partition),
         ];
+        // An earlier renewal whose answer was lost is this owner's as well.
+        let renewing = renewing.map(|renewing| match self.held().get_mut(&partition) {
+            Some(held) if held.epoch == renewing => std::mem::replace(&mut held.renewal, epoch).max(renewing),
+            _ => renewing,
+        });
         let renewing_text = renewing.map_or_else(String::new, |epoch| epoch.to_string());
         let call = [
             self.installation.clone().into(),
@@ -408,7 +427,7 @@ impl Inner {
             seq: number(&value)?,
             next_due: first_due(&first)?,
         });
-        let _ = self.held().insert(partition, Held { epoch, at });
+        let _ = self.held().insert(partition, Held::new(epoch, at));
         read_outbox(partition, &rows).map(Taken::Yes)
     }
 
