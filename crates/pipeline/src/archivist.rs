@@ -8,7 +8,7 @@
 //! Bound: it holds at most [`ArchivistOptions::rows`] records or [`ArchivistOptions::bytes`] bytes of payload.
 
 use crate::errors::WorkerError;
-use crate::live::Clock;
+use crate::live::{Clock, passing};
 use crate::meta::Meta;
 use crate::status::{PartitionStatus, StatusHandle};
 use bytes::Bytes;
@@ -278,7 +278,14 @@ impl<L: Log, S: Store, A: Shelf> Archivist<L, S, A> {
 
     /// Puts what is ready on the shelf. The outer error is the pipeline's, the inner one the shelf's.
     async fn write(&mut self, noted: &impl Fn(Result<usize, &str>)) -> Result<Result<(), String>, WorkerError> {
-        let rows = self.ready().await?;
+        let rows = match self.ready().await {
+            Err(error) if passing(&error) => {
+                let reason = error.to_string();
+                noted(Err(&reason));
+                return Ok(Err(reason));
+            }
+            rows => rows?,
+        };
         if rows.is_empty() {
             return Ok(Ok(()));
         }
@@ -304,7 +311,12 @@ impl<L: Log, S: Store, A: Shelf> Archivist<L, S, A> {
         }
         // The archive is durable now; forgetting too little is harmless.
         point!("archive.forget.before");
-        self.store.forget_judged(&ends).await?;
+        match self.store.forget_judged(&ends).await.map_err(WorkerError::from) {
+            Err(error) if passing(&error) => {
+                tracing::warn!(reason = %error, "judgements are kept until the next flush")
+            }
+            forgotten => forgotten?,
+        }
         point!("archive.forget.after");
         noted(Ok(count));
         Ok(Ok(()))

@@ -33,6 +33,7 @@ mod errors;
 mod fold;
 mod live;
 mod meta;
+mod published;
 mod sandbox;
 mod sim;
 mod startup;

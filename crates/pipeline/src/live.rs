@@ -97,32 +97,34 @@ impl<L: Log, S: Store, D: DeadLetterSink> Live<L, S, D> {
             }
             let now = clock();
             self.worker.metrics().pipeline.watermark_age(oldest(&entries, now));
-            self.persevere(&entries, clock, stop).await?;
-            if !stopping {
-                self.tick(clock(), &mut last_tick).await?;
+            let mut outcome = self.worker.process(&entries, clock()).await;
+            if outcome.is_ok() && !stopping {
+                outcome = self.tick(clock(), &mut last_tick).await;
             }
-            if passed(persisted, now, persist_ms) {
-                self.worker.store().persist().await?;
+            if outcome.is_ok() && passed(persisted, now, persist_ms) {
+                outcome = self.worker.persist().await;
                 persisted = now;
+            }
+            if let Err(error) = outcome {
+                self.wait_out(error, stop).await?;
+                // What is stored may be less than what was read, after a fail-over of the store, or more.
+                reader = self.worker.log().reader(self.worker.positions())?;
             }
         }
     }
 
-    /// Folds a batch; where the log or the store cannot be reached for now, waits and tries again. The worker changes
-    /// nothing in memory before a commit succeeded, so trying again is safe.
-    async fn persevere(
-        &mut self,
-        entries: &[vigie_ingestion::log::Entry],
-        clock: &Clock,
-        stop: &watch::Receiver<bool>,
-    ) -> Result<(), WorkerError> {
+    /// Where the log or the store cannot be reached for now, waits until it can, and until it is known again what is
+    /// stored.
+    async fn wait_out(&mut self, mut error: WorkerError, stop: &watch::Receiver<bool>) -> Result<(), WorkerError> {
         loop {
-            match self.worker.process(entries, clock()).await {
-                Err(error) if passing(&error) && !*stop.borrow() => {
-                    tracing::warn!(reason = %error, "waiting");
-                    tokio::time::sleep(RETRY).await;
-                }
-                outcome => return outcome,
+            if !passing(&error) || *stop.borrow() {
+                return Err(error);
+            }
+            tracing::warn!(reason = %error, "waiting");
+            tokio::time::sleep(RETRY).await;
+            match self.worker.recover().await {
+                Ok(()) => return Ok(()),
+                Err(again) => error = again,
             }
         }
     }
@@ -168,7 +170,7 @@ fn passed(since: Timestamp, now: Timestamp, ms: i64) -> bool {
 }
 
 /// Whether waiting may help.
-fn passing(error: &WorkerError) -> bool {
+pub(crate) fn passing(error: &WorkerError) -> bool {
     match error {
         WorkerError::Log(error) => error.class() == vigie_ingestion::log::ErrorClass::External,
         WorkerError::Store(error) => error.class() == vigie_store::ErrorClass::External,

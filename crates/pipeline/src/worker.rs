@@ -6,6 +6,7 @@
 use crate::errors::WorkerError;
 use crate::fold::{After, Batch, Folded, Loaded, Tally, Who};
 use crate::meta::{Active, Meta, PartitionState, Rearm};
+use crate::published::published;
 use crate::startup::read_control;
 use crate::status::{PartitionStatus, StatusHandle};
 use bytes::Bytes;
@@ -71,6 +72,8 @@ pub struct Worker<L: Log, S: Store, D: DeadLetterSink> {
     keeps_judgements: bool,
     /// Records that cannot be folded.
     poison: BTreeSet<Position>,
+    /// A call of the store failed in a way that leaves open what is stored.
+    in_doubt: bool,
 }
 
 impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
@@ -90,38 +93,7 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
         partitions: Vec<Partition>,
     ) -> Result<Self, WorkerError> {
         let epoch = store.claim(&partitions).await?;
-        let mut states = BTreeMap::new();
-        let mut known: Vec<Arc<Active>> = Vec::new();
-        for partition in partitions {
-            let meta = match store.partition(partition).await? {
-                Some(bytes) => Meta::decode(&bytes).ok_or(WorkerError::Meta { partition })?,
-                None => Meta::default(),
-            };
-            let active = match meta.active {
-                None => None,
-                Some(wanted) => {
-                    let same = |active: &&Arc<Active>| active.reference(wanted.at) == wanted;
-                    match known.iter().find(same) {
-                        Some(active) => Some(Arc::clone(active)),
-                        None => {
-                            let active = Arc::new(
-                                read_control(
-                                    &*log,
-                                    Position {
-                                        partition,
-                                        offset: wanted.at,
-                                    },
-                                )
-                                .await?,
-                            );
-                            known.push(Arc::clone(&active));
-                            Some(active)
-                        }
-                    }
-                }
-            };
-            let _ = states.insert(partition, PartitionState { meta, active });
-        }
+        let states = read_states(&*log, &*store, partitions).await?;
         let status = StatusHandle::default();
         let worker = Self {
             log,
@@ -135,9 +107,37 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
             coming: BTreeMap::new(),
             keeps_judgements: false,
             poison: BTreeSet::new(),
+            in_doubt: false,
         };
         worker.publish_all().await?;
         Ok(worker)
+    }
+
+    /// After a commit whose outcome is unknown: takes the partitions anew, so that nothing of it can still come, and reads
+    /// where they stand, which may be before or behind what was read of the log. Does nothing when there is no doubt.
+    pub async fn recover(&mut self) -> Result<(), WorkerError> {
+        if !self.in_doubt {
+            return Ok(());
+        }
+        let partitions: Vec<Partition> = self.states.keys().copied().collect();
+        self.epoch = self.store.renew(self.epoch, &partitions).await?;
+        self.states = read_states(&*self.log, &*self.store, partitions).await?;
+        self.publish_all().await?;
+        self.in_doubt = false;
+        Ok(())
+    }
+
+    /// Whatever was interrupted is finished before anything new is folded.
+    async fn make_ready(&mut self, now: Timestamp) -> Result<(), WorkerError> {
+        self.recover().await?;
+        self.resume(now).await
+    }
+
+    /// Makes what is committed survive a loss of power, and learns whether it is all still there.
+    pub async fn persist(&mut self) -> Result<(), WorkerError> {
+        let persisted = self.store.persist().await;
+        self.in_doubt |= persisted.is_err();
+        Ok(persisted?)
     }
 
     /// Keeps what became of each record in the store, for the archive to fetch.
@@ -184,6 +184,7 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
         // A record that cannot be folded is set aside, so that others go on: after three attempts, since a failure may
         // have had a passing cause.
         let mut failed: Option<(Position, u32)> = None;
+        self.make_ready(now).await?;
         loop {
             let mut records = Vec::with_capacity(entries.len());
             point!("step.decode.before");
@@ -220,6 +221,7 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
         mut records: Vec<(Position, Record)>,
         now: Timestamp,
     ) -> Result<(), WorkerError> {
+        self.make_ready(now).await?;
         if !records.iter().all(|(position, _)| self.is_new(*position)) {
             records.retain(|(position, _)| self.is_new(*position));
         }
@@ -244,7 +246,7 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
         next.is_none_or(|next| position.offset >= next)
     }
 
-    /// Continues looks at customers that a crash interrupted.
+    /// Continues looks at customers that a crash or a failure interrupted.
     pub async fn resume(&mut self, now: Timestamp) -> Result<(), WorkerError> {
         let open: Vec<Partition> = self
             .states
@@ -542,15 +544,21 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
             } else {
                 by_timer += 1;
             }
+            let partition = partition_for(loaded.key.person.as_str(), partitions);
+            let active = states.get(&partition).and_then(|state| state.active.as_ref());
+            let fields = match active.filter(|_| self.store.publishes()) {
+                Some(active) => published(&loaded.state, &active.model),
+                None => Projection::default(),
+            };
             writes.push(CustomerWrite {
-                partition: partition_for(loaded.key.person.as_str(), partitions),
+                partition,
                 key: loaded.key,
                 bytes: Bytes::from(loaded.state.encode()),
                 timer: loaded.state.timer,
                 previous_timer: loaded.stored_timer,
                 rank: loaded.state.rank,
                 previous_rank: loaded.stored_rank,
-                fields: Projection::default(),
+                fields,
             });
         }
         let commit = Commit {
@@ -581,6 +589,7 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
             let _ = self.store.commit(positions).await?;
         }
         let lap = self.metrics.stopwatch.start();
+        self.in_doubt = true;
         if let Err(error) = self.store.commit(commit).await {
             self.metrics.store.commit_failed();
             return Err(error.into());
@@ -615,6 +624,7 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
         self.metrics.pipeline.customers_touched(Cause::Event, by_event);
         self.metrics.pipeline.customers_touched(Cause::Timer, by_timer);
         self.states.extend(states);
+        self.in_doubt = false;
         point!("step.publish.after");
         Ok(tally)
     }
@@ -684,6 +694,7 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
         }
         self.status.update(|status| {
             status.partitions = partitions;
+            status.books.clear();
             for state in self.states.values() {
                 for (workspace, books) in &state.meta.books {
                     status.books.entry(workspace.clone()).or_default().add(books);
@@ -693,6 +704,38 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
         });
         Ok(())
     }
+}
+
+async fn read_states<L: Log, S: Store>(
+    log: &L,
+    store: &S,
+    partitions: Vec<Partition>,
+) -> Result<BTreeMap<Partition, PartitionState>, WorkerError> {
+    let mut states = BTreeMap::new();
+    let mut known: Vec<Arc<Active>> = Vec::new();
+    for partition in partitions {
+        let meta = match store.partition(partition).await? {
+            Some(bytes) => Meta::decode(&bytes).ok_or(WorkerError::Meta { partition })?,
+            None => Meta::default(),
+        };
+        let active = match meta.active {
+            None => None,
+            Some(wanted) => {
+                let same = |active: &&Arc<Active>| active.reference(wanted.at) == wanted;
+                match known.iter().find(same) {
+                    Some(active) => Some(Arc::clone(active)),
+                    None => {
+                        let offset = wanted.at;
+                        let active = Arc::new(read_control(log, Position { partition, offset }).await?);
+                        known.push(Arc::clone(&active));
+                        Some(active)
+                    }
+                }
+            }
+        };
+        let _ = states.insert(partition, PartitionState { meta, active });
+    }
+    Ok(states)
 }
 
 pub(crate) fn decode(entry: &Entry) -> Result<Record, WorkerError> {

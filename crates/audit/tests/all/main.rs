@@ -14,5 +14,9 @@ mod blindness;
 mod bounds;
 mod dice;
 mod equal;
+mod proxy;
+mod redis;
+#[path = "../../../store/tests/all/redis/server.rs"]
+mod server;
 mod support;
 mod workload;

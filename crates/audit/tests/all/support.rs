@@ -11,7 +11,7 @@ use vigie_ingestion::log::{Log, LogReader, MemoryLog};
 use vigie_pipeline::Sim;
 use vigie_relance::PolicySet;
 use vigie_scoring::Model;
-use vigie_store::{MemoryStore, Snapshot, Store, StoreError};
+use vigie_store::{ErrorClass, MemoryStore, Snapshot, Store, StoreError};
 
 pub fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
@@ -49,36 +49,24 @@ impl House {
 
     /// Every record of the log.
     pub async fn records(&self) -> Vec<(Position, Record)> {
-        let starts = (0..self.log.partitions()).map(|p| (Partition(p), Offset(0))).collect();
-        let mut reader = self.log.reader(starts).unwrap();
-        let entries = reader.next(usize::MAX, usize::MAX, Duration::ZERO).await.unwrap();
-        entries
-            .into_iter()
-            .map(|entry| (entry.position, Record::decode(&entry.payload).unwrap()))
-            .collect()
+        records_of(&self.log).await
     }
 
     /// What the store holds.
     pub async fn rows(&self) -> Rows {
-        let snapshot = self.store.snapshot().await.unwrap();
-        let partitions = (0..self.log.partitions())
-            .map(Partition)
-            .map(|partition| {
-                let facts = snapshot.partition(partition).unwrap();
-                let facts = facts.map_or_else(Facts::default, |bytes| Facts::decode(&bytes).unwrap());
-                let customers = snapshot.scan(partition, None, usize::MAX).unwrap();
-                (partition, (facts, customers))
-            })
-            .collect();
-        let flags = snapshot.flags(None, usize::MAX).unwrap();
-        Rows {
-            partitions,
-            flags: flags
-                .into_iter()
-                .map(|(workspace, _, body)| (workspace, body))
-                .collect(),
-        }
+        Rows::of(&*self.store).await
     }
+}
+
+/// Every record of a log.
+pub async fn records_of(log: &MemoryLog) -> Vec<(Position, Record)> {
+    let starts = (0..log.partitions()).map(|p| (Partition(p), Offset(0))).collect();
+    let mut reader = log.reader(starts).unwrap();
+    let entries = reader.next(usize::MAX, usize::MAX, Duration::ZERO).await.unwrap();
+    entries
+        .into_iter()
+        .map(|entry| (entry.position, Record::decode(&entry.payload).unwrap()))
+        .collect()
 }
 
 async fn start(log: &Arc<MemoryLog>, store: &Arc<MemoryStore>, now: Timestamp) -> Sim {
@@ -96,6 +84,34 @@ pub struct Rows {
 }
 
 impl Rows {
+    /// What a store holds.
+    pub async fn of<S: Store>(store: &S) -> Self {
+        let snapshot = loop {
+            match store.snapshot().await {
+                // A store that fails over is waited for.
+                Err(error) if error.class() == ErrorClass::External => tokio::task::yield_now().await,
+                snapshot => break snapshot.unwrap(),
+            }
+        };
+        let partitions = (0..store.partitions())
+            .map(Partition)
+            .map(|partition| {
+                let facts = snapshot.partition(partition).unwrap();
+                let facts = facts.map_or_else(Facts::default, |bytes| Facts::decode(&bytes).unwrap());
+                let customers = snapshot.scan(partition, None, usize::MAX).unwrap();
+                (partition, (facts, customers))
+            })
+            .collect();
+        let flags = snapshot.flags(None, usize::MAX).unwrap();
+        Self {
+            partitions,
+            flags: flags
+                .into_iter()
+                .map(|(workspace, _, body)| (workspace, body))
+                .collect(),
+        }
+    }
+
     pub fn cut(&self) -> BTreeMap<Partition, Offset> {
         let facts = self.partitions.iter();
         facts.map(|(partition, (facts, _))| (*partition, facts.next)).collect()

@@ -96,6 +96,10 @@ impl Store for Flaky {
         }
     }
 
+    async fn renew(&self, epoch: u64, partitions: &[Partition]) -> Result<u64, StoreError> {
+        self.inner.renew(epoch, partitions).await
+    }
+
     async fn claim(&self, partitions: &[Partition]) -> Result<u64, StoreError> {
         self.inner.claim(partitions).await
     }
@@ -355,7 +359,7 @@ impl World {
         event
     }
 
-    /// Folds some portions; whatever fails ends the process, as in production.
+    /// Folds some portions; what fails ends the process, or is waited out as the live driver does.
     async fn fold(&mut self, batch: usize, portions: usize) {
         let overdue = self.worker.overdue(self.now);
         if !overdue.is_empty() && self.worker.tick(&overdue, self.now).await.is_err() {
@@ -364,6 +368,9 @@ impl World {
         let entries = self.entries(self.worker.positions()).await;
         for portion in entries.chunks(batch).take(portions) {
             if self.worker.process(portion, self.now).await.is_err() {
+                if self.dice.throw(2) == 0 {
+                    return;
+                }
                 return self.restart(false).await;
             }
         }

@@ -11,7 +11,10 @@ use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
-use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionInfo, FromRedisValue, IntoConnectionInfo, Pipeline, Value};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, FromRedisValue, IntoConnectionInfo, Pipeline, RedisResult,
+    Value,
+};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +50,33 @@ enum Connection {
     Cluster(ClusterConnection),
 }
 
+impl Connection {
+    async fn ask(&mut self, command: &Cmd) -> RedisResult<Value> {
+        match self {
+            Self::Single(single) => single.req_packed_command(command).await,
+            Self::Cluster(cluster) => cluster.req_packed_command(command).await,
+        }
+    }
+
+    async fn ask_all(&mut self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
+        let count = commands.len();
+        match self {
+            Self::Single(single) => single.req_packed_commands(commands, 0, count).await,
+            Self::Cluster(cluster) => cluster.req_packed_commands(commands, 0, count).await,
+        }
+    }
+
+    async fn ask_masters(&mut self, command: &Cmd) -> RedisResult<Value> {
+        match self {
+            Self::Single(single) => Ok(Value::Array(vec![single.req_packed_command(command).await?])),
+            Self::Cluster(cluster) => {
+                let masters = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+                cluster.route_command(command.clone(), masters).await
+            }
+        }
+    }
+}
+
 impl Link {
     pub(crate) fn new(options: &Options) -> Result<Self, StoreError> {
         let node = |node: &String| {
@@ -72,25 +102,30 @@ impl Link {
 
     /// Sends one command.
     pub(crate) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
-        let value = self
-            .bounded(async |connection: &mut Connection| match connection {
-                Connection::Single(single) => single.req_packed_command(command).await,
-                Connection::Cluster(cluster) => cluster.req_packed_command(command).await,
-            })
-            .await?;
-        read(value)
+        let shared = self.connection().await?;
+        let mut connection = Connection::clone(&shared);
+        let answer = within(self.response_timeout, connection.ask(command)).await;
+        read(self.received(&shared, answer).await?)
     }
 
     /// Sends commands of one slot together; an error of one is an error of all.
     pub(crate) async fn ask_all<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, StoreError> {
-        let count = commands.len();
-        let values = self
-            .bounded(async |connection: &mut Connection| match connection {
-                Connection::Single(single) => single.req_packed_commands(commands, 0, count).await,
-                Connection::Cluster(cluster) => cluster.req_packed_commands(commands, 0, count).await,
-            })
-            .await?;
-        read(Value::Array(values))
+        let shared = self.connection().await?;
+        let mut connection = Connection::clone(&shared);
+        let answer = within(self.response_timeout, connection.ask_all(commands)).await;
+        read(Value::Array(self.received(&shared, answer).await?))
+    }
+
+    /// Asks every master; one answer each.
+    pub(crate) async fn ask_masters<T: FromRedisValue>(&self, command: &Cmd) -> Result<Vec<T>, StoreError> {
+        let shared = self.connection().await?;
+        let mut connection = Connection::clone(&shared);
+        let answer = within(self.response_timeout, connection.ask_masters(command)).await;
+        match self.received(&shared, answer).await? {
+            Value::Map(answers) => answers.into_iter().map(|(_, answer)| read(answer)).collect(),
+            Value::Array(answers) => answers.into_iter().map(read).collect(),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Runs a script, and sends its text if Redis does not know it.
@@ -118,46 +153,30 @@ impl Link {
         read(value)
     }
 
-    /// Asks every master; one answer each.
-    pub(crate) async fn ask_masters<T: FromRedisValue>(&self, command: &Cmd) -> Result<Vec<T>, StoreError> {
-        let value = self
-            .bounded(async |connection: &mut Connection| match connection {
-                Connection::Single(single) => single
-                    .req_packed_command(command)
-                    .await
-                    .map(|value| Value::Array(vec![value])),
-                Connection::Cluster(cluster) => {
-                    let masters = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
-                    cluster.route_command(command.clone(), masters).await
-                }
-            })
-            .await?;
-        match value {
-            Value::Map(answers) => answers.into_iter().map(|(_, answer)| read(answer)).collect(),
-            Value::Array(answers) => answers.into_iter().map(read).collect(),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    async fn bounded<T>(
-        &self,
-        call: impl AsyncFnOnce(&mut Connection) -> Result<T, redis::RedisError>,
-    ) -> Result<T, StoreError> {
-        let shared = self.connection().await?;
-        let mut connection = Connection::clone(&shared);
-        let answer = match within(self.response_timeout, call(&mut connection)).await {
+    /// What an answer means, or that there was none in time.
+    async fn received<T>(&self, shared: &Arc<Connection>, answer: Option<RedisResult<T>>) -> Result<T, StoreError> {
+        let answer = match answer {
             Some(answer) => answer.map_err(|error| fault::of(&error)),
             None => Err(fault::slow(self.response_timeout)),
         };
         if let Err(StoreError::Unavailable { reason }) = &answer
             && !reason.starts_with(fault::UNKNOWN_SCRIPT)
         {
-            self.forget(&shared).await;
+            self.forget(shared).await;
         }
         answer
     }
 
+    /// The connection, made if there is none. Whoever waits for another one's attempt waits no longer than for an own one.
     async fn connection(&self) -> Result<Arc<Connection>, StoreError> {
+        let attempts = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX).saturating_add(1);
+        let limit = self.connect_timeout.saturating_mul(attempts);
+        within(limit, self.share_connection())
+            .await
+            .unwrap_or_else(|| Err(fault::slow(limit)))
+    }
+
+    async fn share_connection(&self) -> Result<Arc<Connection>, StoreError> {
         let mut current = self.current.lock().await;
         if let Some(connection) = &*current {
             return Ok(Arc::clone(connection));

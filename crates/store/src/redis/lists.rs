@@ -28,7 +28,7 @@ impl Inner {
         let pages = wanted
             .iter()
             .flat_map(|(partition, places)| places.chunks(PAGE).map(|page| (*partition, page)));
-        let reading = pages.map(async |(partition, places)| {
+        let reading = pages.map(|(partition, places)| async move {
             let keys: Vec<&CustomerKey> = places.iter().filter_map(|place| keys.get(*place)).collect();
             Ok::<_, StoreError>((places, self.records(partition, &keys).await?))
         });
@@ -147,10 +147,11 @@ impl Inner {
         after: Option<CustomerKey>,
         limit: usize,
     ) -> Result<Vec<(CustomerKey, Bytes)>, StoreError> {
-        let listing = self.all().map(async |partition| {
+        let after = after.as_ref();
+        let listing = self.all().map(|partition| async move {
             let prefix = keys::customers_of(partition, workspace);
             let above = bound(b'(', keys::above(&prefix));
-            let from = match &after {
+            let from = match after {
                 Some(key) => bound(b'(', keys::customer(partition, key)),
                 None => bound(b'[', prefix),
             };
@@ -179,7 +180,7 @@ impl Inner {
     ) -> Result<Vec<(u16, CustomerKey, Bytes)>, StoreError> {
         let listing = self
             .all()
-            .map(async |partition| self.ranked(partition, workspace, after.as_ref(), limit).await);
+            .map(|partition| self.ranked(partition, workspace, after.as_ref(), limit));
         let mut ranked: Vec<(u16, CustomerKey)> = try_join_all(listing).await?.into_iter().flatten().collect();
         ranked.sort_unstable_by(|(a, left), (b, right)| b.cmp(a).then_with(|| left.cmp(right)));
         ranked.truncate(limit);
@@ -314,7 +315,7 @@ impl Inner {
     }
 
     pub(crate) async fn forget_judged(&self, below: &[(Partition, Offset)]) -> Result<(), StoreError> {
-        let forgetting = below.iter().map(async |(partition, below)| {
+        let forgetting = below.iter().map(|(partition, below)| async move {
             let name = self.names.judged(*partition);
             // The last run below may reach beyond.
             if let Some((last, _)) = self.last_judged(&name, share::judged_bound(b'(', *below)).await? {
@@ -343,7 +344,7 @@ impl Inner {
     }
 
     pub(crate) async fn counts(&self) -> Result<Counts, StoreError> {
-        let counting = self.all().map(async |partition| {
+        let counting = self.all().map(|partition| async move {
             let mut commands = redis::pipe();
             let _ = commands.cmd("ZCARD").arg(self.names.customers(partition));
             let _ = commands.cmd("ZCARD").arg(self.names.timers(partition));

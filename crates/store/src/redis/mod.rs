@@ -138,8 +138,20 @@ struct Scripts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Held {
     epoch: u64,
+    /// The epoch of the last attempt to renew it, which may have succeeded unseen.
+    renewal: u64,
     /// The number of the last commit and the next timer; `None` while an outcome is unknown.
     at: Option<At>,
+}
+
+impl Held {
+    fn new(epoch: u64, at: Option<At>) -> Self {
+        Self {
+            epoch,
+            renewal: epoch,
+            at,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,7 +210,7 @@ impl Inner {
         let shares = share::split(commit);
         let written = shares
             .into_iter()
-            .map(async |(partition, share)| self.write(partition, epoch, share).await);
+            .map(|(partition, share)| self.write(partition, epoch, share));
         let mut flags = Vec::new();
         let mut failed = None;
         for outcome in join_all(written).await {
@@ -261,7 +273,7 @@ impl Inner {
             None => self.ask_next_due(partition).await?,
         };
         let at = Some(At { seq, next_due });
-        let _ = self.held().insert(partition, Held { epoch, at });
+        let _ = self.held().insert(partition, Held::new(epoch, at));
         let outgoing = |flag: crate::FlagRow| Outgoing {
             workspace: flag.workspace,
             id: flag.id,
@@ -276,13 +288,15 @@ impl Inner {
     fn begin(&self, partition: Partition, epoch: u64) -> Result<Option<At>, StoreError> {
         let mut held = self.held();
         match held.get(&partition).copied() {
-            Some(Held { epoch: own, at: None }) if own == epoch => Err(StoreError::Unavailable {
+            Some(Held {
+                epoch: own, at: None, ..
+            }) if own == epoch => Err(StoreError::Unavailable {
                 reason: format!(
                     "the outcome of an earlier commit to partition {partition} is unknown; reading it anew"
                 ),
             }),
-            Some(Held { epoch: own, at }) if own == epoch => {
-                let _ = held.insert(partition, Held { epoch, at: None });
+            Some(Held { epoch: own, at, .. }) if own == epoch => {
+                let _ = held.insert(partition, Held::new(epoch, None));
                 Ok(at)
             }
             // Claimed by another handle: the script judges the epoch, and only that.
@@ -329,20 +343,23 @@ impl Inner {
         let mut floor = 0;
         for _ in 0..CLAIM_ATTEMPTS {
             let epoch = self.next_epoch(floor).await?;
-            let taken = wanted
-                .iter()
-                .map(async |partition| self.take(*partition, epoch, renewing).await);
-            let mut outgoing = Vec::new();
+            let taken = wanted.iter().map(|partition| self.take(*partition, epoch, renewing));
+            let (mut outgoing, mut held) = (Vec::new(), BTreeMap::new());
             let mut later = None;
-            for taken in join_all(taken).await {
+            for (partition, taken) in wanted.iter().zip(join_all(taken).await) {
                 match taken? {
-                    Taken::Yes(flags) => outgoing.extend(flags),
+                    Taken::Yes(at, flags) => {
+                        let _ = held.insert(*partition, Held::new(epoch, Some(at)));
+                        outgoing.extend(flags);
+                    }
                     Taken::Later(owner) => later = later.max(Some(owner)),
                 }
             }
             match later {
                 None => {
                     let _ = self.publish(outgoing).await?;
+                    // All or none: the caller of a claim that failed in part goes on with the epoch that it has.
+                    self.held().extend(held);
                     return Ok(epoch);
                 }
                 Some(owner) => floor = owner,
@@ -371,6 +388,11 @@ impl Inner {
             self.names.timers(partition),
             self.names.outbox(partition),
         ];
+        // An earlier renewal whose answer was lost is this owner's as well.
+        let renewing = renewing.map(|renewing| match self.held().get_mut(&partition) {
+            Some(held) if held.epoch == renewing => std::mem::replace(&mut held.renewal, epoch).max(renewing),
+            _ => renewing,
+        });
         let renewing_text = renewing.map_or_else(String::new, |epoch| epoch.to_string());
         let call = [
             self.installation.clone().into(),
@@ -404,12 +426,11 @@ impl Inner {
         let first = part().ok_or_else(|| answered("claim"))?;
         let rows = parts.next().ok_or_else(|| answered("claim"))?;
         let rows: Vec<Bytes> = redis::from_redis_value(rows).map_err(|_| answered("claim"))?;
-        let at = Some(At {
+        let at = At {
             seq: number(&value)?,
             next_due: first_due(&first)?,
-        });
-        let _ = self.held().insert(partition, Held { epoch, at });
-        read_outbox(partition, &rows).map(Taken::Yes)
+        };
+        Ok(Taken::Yes(at, read_outbox(partition, &rows)?))
     }
 
     /// Puts flags into the streams of their workspaces; returns those that were new.
@@ -442,7 +463,7 @@ impl Inner {
         let looked = {
             // No commit is between its partition and its stream.
             let _quiet = self.gate.write().await;
-            let looked = self.all().map(async |partition| self.look(partition).await);
+            let looked = self.all().map(|partition| self.look(partition));
             futures::future::try_join_all(looked).await?
         };
         // The node of a stream may have gone back since; the outboxes have what it lost.
@@ -515,8 +536,8 @@ impl Inner {
 }
 
 enum Taken {
-    /// With what is left in the partition's outbox.
-    Yes(Vec<Outgoing>),
+    /// With where it stands and what is left in its outbox.
+    Yes(At, Vec<Outgoing>),
     /// Somebody with this later epoch owns it.
     Later(u64),
 }

@@ -95,7 +95,7 @@ async fn reach(options: &Options) -> Result<(Link, Names), StoreError> {
 }
 
 async fn sentinels(link: &Link, names: &Names, partitions: u16) -> Result<Vec<Option<Sentinel>>, StoreError> {
-    let read = (0..partitions).map(Partition).map(async |partition| {
+    let read = (0..partitions).map(Partition).map(|partition| async move {
         let mut command = redis::cmd("HMGET");
         let _ = command
             .arg(names.partition(partition))

@@ -3,7 +3,7 @@
 
 use super::link::Argument;
 use super::names::{Names, ranked};
-use crate::{Commit, CustomerWrite, FlagRow, keys};
+use crate::{Commit, CustomerWrite, FlagRow, Projection, keys};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use vigie_event::{CustomerKey, FlagId, Offset, Partition, Workspace};
@@ -12,7 +12,7 @@ use vigie_event::{CustomerKey, FlagId, Offset, Partition, Workspace};
 #[derive(Debug, Default)]
 pub(crate) struct Share {
     meta: Option<Bytes>,
-    customers: BTreeMap<CustomerKey, (Bytes, Vec<(&'static str, Bytes)>)>,
+    customers: BTreeMap<CustomerKey, (Bytes, Projection)>,
     /// Members of the index, and whether they are there afterwards.
     timers: BTreeMap<Vec<u8>, bool>,
     /// The same per workspace, with the score that they have afterwards.
@@ -54,7 +54,7 @@ impl Share {
             let list = self.ranks.entry(write.key.workspace.clone()).or_default();
             let _ = list.insert(ranked(&write.key.person), write.rank);
         }
-        let _ = self.customers.insert(write.key, (write.bytes, write.fields.0));
+        let _ = self.customers.insert(write.key, (write.bytes, write.fields));
     }
 
     /// The keys and arguments of `commit.lua`.
@@ -77,7 +77,7 @@ impl Share {
         let mut call = Vec::from(guard);
         call.push(self.ranks.len().into());
         call.push(self.customers.len().into());
-        for (key, (state, fields)) in self.customers {
+        for (key, (state, Projection(fields))) in self.customers {
             call.push(keys::customer(partition, &key).into());
             call.push((2 + 2 * fields.len()).into());
             call.push("state".to_owned().into());

@@ -11,7 +11,6 @@
 use super::Inner;
 use crate::{MemorySnapshot, StoreError, keys};
 use bytes::Bytes;
-use futures::future::try_join_all;
 use std::collections::{BTreeMap, BTreeSet};
 use vigie_event::{Partition, Workspace};
 
@@ -72,7 +71,7 @@ impl Inner {
         let found: Vec<String> = self.link.ask(redis::cmd("SMEMBERS").arg(&name)).await?;
         let read = found
             .into_iter()
-            .map(async |name| Workspace::new(&name).map_err(|_| keys::unreadable("workspace", name.as_bytes())));
-        try_join_all(read).await
+            .map(|name| Workspace::new(&name).map_err(|_| keys::unreadable("workspace", name.as_bytes())));
+        read.collect()
     }
 }

@@ -1,5 +1,11 @@
 //! Redis servers for tests: started on free loopback ports in directories of their own, ended when dropped. Only the
 //! standard library and `redis-cli`, so that tests of other crates can include this file.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::disallowed_methods,
+    reason = "each test binary uses a part of it; waiting for another process needs a clock"
+)]
 
 use std::net::TcpListener;
 use std::path::Path;
