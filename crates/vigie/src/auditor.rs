@@ -1,6 +1,7 @@
 //! The audits of a running server: one of a few partitions in turn, every hour, and one on request (`POST /v1/audit`). The
 //! oracle says what is different; this file only decides when it looks and who is told.
 
+use crate::backends::AnyStore;
 use crate::config::Config;
 use crate::past::{Service, audit};
 use anyhow::{Context, Result};
@@ -16,7 +17,7 @@ use std::time::Duration;
 use vigie_audit::{Report, Sample, Verdict};
 use vigie_event::Workspace;
 use vigie_ingestion::keys::{KeyKind, Keys};
-use vigie_store::{EmbeddedStore, Store};
+use vigie_store::Store;
 use vigie_telemetry::{AuditVerdict, Metrics};
 
 /// What the route adds to the OpenAPI document.
@@ -29,7 +30,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// See the module.
 #[derive(Clone)]
 pub(crate) struct Auditor {
-    past: Service<EmbeddedStore>,
+    past: Service<AnyStore>,
     every: Duration,
     partitions: u16,
     metrics: Metrics,
@@ -38,7 +39,7 @@ pub(crate) struct Auditor {
 }
 
 impl Auditor {
-    pub(crate) fn new(past: Service<EmbeddedStore>, config: &Config, metrics: Metrics) -> Self {
+    pub(crate) fn new(past: Service<AnyStore>, config: &Config, metrics: Metrics) -> Self {
         Self {
             past,
             every: config.audit.every,

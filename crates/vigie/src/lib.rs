@@ -4,6 +4,7 @@
 //! what an event means, how a score is computed and whom to contact is decided in the crates below.
 
 mod auditor;
+mod backends;
 pub mod cli;
 mod client;
 mod clocks;

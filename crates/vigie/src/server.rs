@@ -5,8 +5,9 @@
 //! then no new connections, then the worker folds what is left, then everything is on the disk.
 
 use crate::auditor::{self, Auditor};
+use crate::backends::{self, AnyLog, AnyStore};
 use crate::clocks::{self, Clock};
-use crate::config::Config;
+use crate::config::{Config, StoreBackend};
 use crate::keyfile::{self, Generated};
 use crate::past::{self, Kept, Service};
 use anyhow::{Context, Result, anyhow};
@@ -29,18 +30,18 @@ use tokio::sync::{Semaphore, watch};
 use vigie_archive::{Archive, Mode};
 use vigie_event::{Partition, Workspace};
 use vigie_ingestion::dead_letters::{DeadLetters, Letter, Step};
-use vigie_ingestion::http::{ClockHandle, Collector, RequestId, Transport, serve};
+use vigie_ingestion::http::{ClockHandle, Collector, Doors, RequestId, Transport, serve};
 use vigie_ingestion::intake::{Counts, Intake};
 use vigie_ingestion::keys::{KeyKind, KeyRing, Keys};
 use vigie_ingestion::limits::{JsonLimits, Limits, SegmentLimits, TransportLimits};
 use vigie_ingestion::log::{EmbeddedLog, GroupCommit, Health, Log, LogObserver, Options};
+use vigie_ingestion::rates::{Rate, RateLimits, Rates};
 use vigie_pipeline::{
     Active, Archivist, ArchivistOptions, DeadLetter, DeadLetterSink, Live, LiveOptions, Status, StatusHandle, Worker,
 };
 use vigie_relance::PolicySet;
 use vigie_scoring::Model;
 use vigie_serve::{Access, ApiState, Books, Build, Readiness};
-use vigie_store::EmbeddedStore;
 use vigie_telemetry::{BuildInfo, Exporter, Metrics};
 
 /// Time between two looks at whether the log and the worker are well.
@@ -59,11 +60,11 @@ pub(crate) struct Running {
     /// The keys that vigie made, when none is configured, and their file.
     pub(crate) keys: Option<(Generated, PathBuf)>,
     /// The door to the log.
-    pub(crate) intake: Intake<EmbeddedLog>,
+    pub(crate) intake: Intake<AnyLog>,
     /// The worker's progress.
     pub(crate) status: StatusHandle,
     /// Customers and flags.
-    pub(crate) store: Arc<EmbeddedStore>,
+    pub(crate) store: Arc<AnyStore>,
     ready: Arc<AtomicBool>,
     stop_http: watch::Sender<bool>,
     stop_worker: watch::Sender<bool>,
@@ -75,7 +76,7 @@ pub(crate) struct Running {
 }
 
 /// Keeps what the worker sets aside in the collector's journal.
-struct Journal(DeadLetters<EmbeddedLog>);
+struct Journal(DeadLetters<AnyLog>);
 
 impl DeadLetterSink for Journal {
     async fn keep(&self, letters: Vec<DeadLetter>) -> Result<(), String> {
@@ -122,9 +123,10 @@ pub(crate) async fn start(config: &Config, clock: Clock) -> Result<Running> {
     let stopwatch = clocks::stopwatch();
     let metrics = exporter.metrics(stopwatch.clone());
 
-    let log = Arc::new(main_log(config, &metrics)?);
+    let log = Arc::new(backends::main_log(config, &metrics).await?);
     let letters = open_letters(config, &metrics).await?;
-    let store = Arc::new(EmbeddedStore::open(&dir.join("store"), &store_options(config))?);
+    let used = log.ends().iter().any(|end| end.0 > 0);
+    let store = Arc::new(backends::main_store(config, used).await?);
     let place = past::place(config)?;
     let archive = Arc::new(Archive::open(place, Mode::Write, config.log.partitions).await?);
 
@@ -190,6 +192,10 @@ pub(crate) async fn start(config: &Config, clock: Clock) -> Result<Running> {
         transport: transport.limits,
         clock: ClockHandle(Arc::clone(&clock)),
         metrics: metrics.clone(),
+        doors: Arc::new(Doors {
+            rates: rates(config),
+            ..Doors::default()
+        }),
     };
     let auditor = Auditor::new(past, config, metrics.clone());
     let mut router = vigie_ingestion::http::router(collector)
@@ -215,11 +221,15 @@ pub(crate) async fn start(config: &Config, clock: Clock) -> Result<Running> {
         }
     }
 
-    let options = LiveOptions {
+    let mut options = LiveOptions {
         batch_records: config.pipeline.batch_records,
         batch_bytes: config.pipeline.batch_bytes.len(),
         ..LiveOptions::default()
     };
+    if config.store.backend == StoreBackend::Redis {
+        // Persisting is also how an idle worker notices that its store is gone.
+        options.persist_every = Duration::from_secs(1);
+    }
     let worker = run_worker(Live::new(worker, options), Arc::clone(&clock), worker_stopping)?;
     let (stop_archivist, archivist_stopping) = watch::channel(false);
     let archivist = run_archivist(archivist, Arc::clone(&clock), metrics.clone(), archivist_stopping)?;
@@ -312,7 +322,7 @@ pub(crate) fn texts(config: &Config) -> Result<(String, String)> {
     ))
 }
 
-fn open_log(dir: &Path, config: &Config, metrics: &Metrics, mut options: Options) -> Result<EmbeddedLog> {
+pub(crate) fn open_log(dir: &Path, config: &Config, metrics: &Metrics, mut options: Options) -> Result<EmbeddedLog> {
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -332,19 +342,9 @@ fn open_log(dir: &Path, config: &Config, metrics: &Metrics, mut options: Options
     Ok(log)
 }
 
-/// The log of everything that was accepted.
-pub(crate) fn main_log(config: &Config, metrics: &Metrics) -> Result<EmbeddedLog> {
-    open_log(&config.data.dir, config, metrics, Options::new(config.log.partitions))
-}
-
 /// The journal of dead letters.
-pub(crate) async fn open_letters(config: &Config, metrics: &Metrics) -> Result<DeadLetters<EmbeddedLog>> {
-    // One reserve for the data directory is enough.
-    let without_reserve = Options {
-        reserve_bytes: 0,
-        ..Options::new(1)
-    };
-    let log = open_log(&config.data.dir.join("dead-letters"), config, metrics, without_reserve)?;
+pub(crate) async fn open_letters(config: &Config, metrics: &Metrics) -> Result<DeadLetters<AnyLog>> {
+    let log = backends::letters_log(config, metrics).await?;
     Ok(DeadLetters::open(Arc::new(log)).await?)
 }
 
@@ -352,6 +352,20 @@ pub(crate) fn store_options(config: &Config) -> vigie_store::Options {
     let mut options = vigie_store::Options::new(config.log.partitions);
     options.cache_bytes = config.store.cache_size.bytes();
     options
+}
+
+fn rates(config: &Config) -> Rates {
+    let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+    let rate = |per_second: usize, burst: usize| Rate {
+        per_second: number(per_second),
+        burst: number(burst),
+    };
+    let rates = &config.rates;
+    Rates::new(RateLimits {
+        key: rate(rates.key_per_second, rates.key_burst),
+        workspace: rate(rates.workspace_per_second, rates.workspace_burst),
+        daily: rates.daily as u64,
+    })
 }
 
 pub(crate) fn query_limits(config: &Config) -> vigie_archive::sql::Limits {
@@ -365,8 +379,8 @@ pub(crate) fn query_limits(config: &Config) -> vigie_archive::sql::Limits {
 /// Sets where the counters of accepted events start: what has its outcome already, what the log still holds, and what
 /// the journal keeps.
 fn balance(
-    intake: &Intake<EmbeddedLog>,
-    letters: &DeadLetters<EmbeddedLog>,
+    intake: &Intake<AnyLog>,
+    letters: &DeadLetters<AnyLog>,
     status: &Status,
     backlog: &std::collections::BTreeMap<Workspace, u64>,
 ) {
@@ -387,7 +401,7 @@ fn balance(
     }
 }
 
-fn books(intake: &Intake<EmbeddedLog>, status: &StatusHandle, workspace: &Workspace) -> Books {
+fn books(intake: &Intake<AnyLog>, status: &StatusHandle, workspace: &Workspace) -> Books {
     // Outcomes first: an event is counted as accepted before it can have an outcome.
     let outcomes = status.read(|status| status.books.get(workspace).copied().unwrap_or_default());
     let counts = intake.counts(workspace);
@@ -413,13 +427,13 @@ fn snapshot_of(active: &Active) -> vigie_serve::Active {
 }
 
 fn api(
-    past: &Service<EmbeddedStore>,
+    past: &Service<AnyStore>,
     ring: &Arc<Keys>,
-    intake: &Intake<EmbeddedLog>,
+    intake: &Intake<AnyLog>,
     status: &StatusHandle,
-    log: &Arc<EmbeddedLog>,
+    log: &Arc<AnyLog>,
     ready: &Arc<AtomicBool>,
-) -> ApiState<EmbeddedStore> {
+) -> ApiState<AnyStore> {
     let (ring, intake, status, log, ready) = (
         Arc::clone(ring),
         intake.clone(),
@@ -453,7 +467,7 @@ fn api(
 }
 
 /// HEALTH-1: not ready whenever a 2xx could not be honoured.
-fn readiness(log: &EmbeddedLog, intake: &Intake<EmbeddedLog>, status: &StatusHandle, ready: &AtomicBool) -> Readiness {
+fn readiness(log: &AnyLog, intake: &Intake<AnyLog>, status: &StatusHandle, ready: &AtomicBool) -> Readiness {
     let mut reasons = Vec::new();
     if !ready.load(Ordering::Acquire) {
         reasons.push("starting or stopping".to_owned());
@@ -567,7 +581,7 @@ async fn until(mut stopping: watch::Receiver<bool>) {
 /// The archivist has a thread of its own too: compressing must not stand in the way of anybody. When it cannot go on, the
 /// log keeps what it is owed, and everything else goes on.
 fn run_archivist(
-    archivist: Archivist<EmbeddedLog, EmbeddedStore, Kept>,
+    archivist: Archivist<AnyLog, AnyStore, Kept>,
     clock: Clock,
     metrics: Metrics,
     stopping: watch::Receiver<bool>,
@@ -592,7 +606,7 @@ fn run_archivist(
 
 /// The worker has a thread and a runtime of its own: folding is computing, and must not stand in the way of requests.
 fn run_worker(
-    live: Live<EmbeddedLog, EmbeddedStore, Journal>,
+    live: Live<AnyLog, AnyStore, Journal>,
     clock: Clock,
     stopping: watch::Receiver<bool>,
 ) -> Result<JoinHandle<Result<()>>> {
@@ -603,17 +617,17 @@ fn run_worker(
 
 /// While the log has no room, its reserve belongs to the store, which can then finish what was accepted; with room again,
 /// the log takes it back.
-async fn mind_the_reserve(log: Arc<EmbeddedLog>) {
-    let mut health = log.watch_health();
+async fn mind_the_reserve(log: Arc<AnyLog>) {
+    // A broker minds its own disks.
+    let AnyLog::Embedded(embedded) = &*log else { return };
+    let mut health = embedded.watch_health();
     loop {
         let full = matches!(*health.borrow_and_update(), Health::Degraded(_));
         let worked = Arc::clone(&log);
-        let work = move || {
-            if full {
-                worked.free_reserve()
-            } else {
-                worked.restore_reserve()
-            }
+        let work = move || match (&*worked, full) {
+            (AnyLog::Embedded(log), true) => log.free_reserve(),
+            (AnyLog::Embedded(log), false) => log.restore_reserve(),
+            (AnyLog::Kafka(_), _) => Ok(()),
         };
         match tokio::task::spawn_blocking(work).await {
             Ok(Err(error)) => tracing::warn!(reason = %error, full, "the reserve stays as it is"),
@@ -629,13 +643,7 @@ async fn mind_the_reserve(log: Arc<EmbeddedLog>) {
 }
 
 /// Keeps the metrics in order and publishes readiness and the ends of the log.
-fn watch_over(
-    exporter: Exporter,
-    metrics: Metrics,
-    log: Arc<EmbeddedLog>,
-    ready: Arc<AtomicBool>,
-    status: StatusHandle,
-) {
+fn watch_over(exporter: Exporter, metrics: Metrics, log: Arc<AnyLog>, ready: Arc<AtomicBool>, status: StatusHandle) {
     drop(tokio::spawn(async move {
         let mut last_upkeep = Duration::ZERO;
         loop {

@@ -22,9 +22,10 @@ pub use keys::{Key, KeyKind, Scope, Secret};
 pub use layers::Origin;
 pub use reference::{default_file, reference_file};
 pub use settings::{
-    Archive, Audit, Data, Limits, Log, LogOutput, Pipeline, Query, Relance, Scoring, Server, Settings, Store,
+    Archive, Audit, Data, Kafka, Limits, Log, LogOutput, Pipeline, Query, Rates, Redis, Relance, Scoring, Server,
+    Settings, Store,
 };
-pub use types::{LogFilter, Size};
+pub use types::{Durability, LogBackend, LogFilter, Size, StoreBackend};
 
 use layers::Layers;
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use vigie_telemetry::logging::LogFormat;
 
 use super::layers::{Layers, kebab};
-use super::types::{LogFilter, SettingType, Size, literal};
+use super::types::{Durability, LogBackend, LogFilter, SettingType, Size, StoreBackend, literal};
 
 /// One section, as documentation and error messages need it.
 pub(super) struct SectionInfo {
@@ -166,6 +166,8 @@ settings! {
     }
     /// The log of everything that was accepted.
     log: Log {
+        /// Files in the data directory, or a topic of Kafka (section `kafka`).
+        backend: LogBackend = "embedded";
         /// Number of partitions. Fixed at the first start; another value later is refused.
         partitions: u16 = "64" in "1", "4096";
         /// Bytes after which a new segment file is begun.
@@ -177,8 +179,59 @@ settings! {
     }
     /// The store of customer states and scores.
     store: Store {
+        /// A database in the data directory, or a Redis (section `redis`).
+        backend: StoreBackend = "embedded";
         /// Memory for cached blocks.
         cache_size: Size = "64 MiB" in "1 MiB", "64 GiB";
+    }
+    /// Kafka, when it is the log. The login is the user in the variable VIGIE_KAFKA_USERNAME with the password in a file.
+    kafka: Kafka {
+        /// Some of the brokers.
+        brokers: Vec<String> = "127.0.0.1:9092";
+        /// Topic of everything that was accepted; it must have `log.partitions` partitions.
+        topic: String = "vigie.log";
+        /// Topic of what was set aside; one partition.
+        dead_letters_topic: String = "vigie.journal";
+        /// Consumer group that readers name to the brokers.
+        group: String = "vigie";
+        /// Longest wait for the brokers before an append is answered 503; what was handed over stays queued.
+        append_timeout: Duration = "5s" in "100ms", "60s";
+        /// Password file for SASL (SCRAM-SHA-512, in builds with the feature `kafka-sasl`); "" logs nobody in.
+        password_file: Option<PathBuf> = "";
+        /// Certificates to trust, PEM (in builds with the feature `kafka-tls`); "" speaks without TLS.
+        ca_file: Option<PathBuf> = "";
+    }
+    /// Redis 7.0 or later, when it is the store: one server with its replicas, or a cluster.
+    redis: Redis {
+        /// Some nodes of a cluster, or a master and its replicas.
+        nodes: Vec<String> = "127.0.0.1:6379";
+        /// First part of all keys; letters, digits and `-`.
+        namespace: String = "vigie";
+        /// User of the login; it counts only with a password file.
+        username: String = "default";
+        /// Password file; "" logs nobody in.
+        password_file: Option<PathBuf> = "";
+        /// Longest wait for a connection.
+        connect_timeout: Duration = "1s" in "100ms", "10s";
+        /// Longest wait for an answer.
+        response_timeout: Duration = "2s" in "100ms", "30s";
+        /// Replicas of each master that must have everything that counts as persisted.
+        replicas: u16 = "0" in "0", "5";
+        /// What the Redis must keep on its disk.
+        durability: Durability = "file";
+    }
+    /// How fast events may come. 0 sets no limit. A limit answers 429 with the time to wait.
+    rates: Rates {
+        /// Events a second by each key.
+        key_per_second: usize = "0" in "0", "10000000";
+        /// Events that a key may send at once.
+        key_burst: usize = "10000" in "1", "10000000";
+        /// Events a second to each workspace.
+        workspace_per_second: usize = "0" in "0", "10000000";
+        /// Events that a workspace may send at once.
+        workspace_burst: usize = "100000" in "1", "10000000";
+        /// Events of a workspace in one day (UTC).
+        daily: usize = "0" in "0", "1000000000000";
     }
     /// The archive: the log as Parquet, for SQL, replays and audits.
     archive: Archive {

@@ -263,6 +263,102 @@ impl SettingType for LogFormat {
     }
 }
 
+/// A name: of a topic, of a user.
+impl SettingType for String {
+    const EXPECTED: &'static str = "a name without spaces";
+
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "" => Err("it is empty".to_owned()),
+            _ if text.contains(|c: char| c.is_whitespace() || c.is_control()) => Err(String::new()),
+            _ => Ok(text.to_owned()),
+        }
+    }
+
+    fn write(&self) -> String {
+        self.clone()
+    }
+}
+
+/// Addresses, separated by commas.
+impl SettingType for Vec<String> {
+    const EXPECTED: &'static str = "addresses such as \"10.0.0.1:6379,10.0.0.2:6379\"";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let names: Vec<String> = text.split(',').map(|part| part.trim().to_owned()).collect();
+        let plain = |name: &String| {
+            let (host, port) = name.rsplit_once(':').unwrap_or_default();
+            !host.is_empty() && !host.contains(['/', '@', ' ']) && port.parse::<u16>().is_ok()
+        };
+        if names.iter().all(plain) {
+            Ok(names)
+        } else {
+            Err(String::new())
+        }
+    }
+
+    fn write(&self) -> String {
+        self.join(",")
+    }
+}
+
+macro_rules! choice {
+    ($(#[doc = $doc:literal])* $name:ident, $expected:literal { $($(#[doc = $of:literal])* $value:ident = $text:literal),* $(,)? }) => {
+        $(#[doc = $doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[doc = $of])* $value,)*
+        }
+
+        impl SettingType for $name {
+            const EXPECTED: &'static str = $expected;
+
+            fn read(text: &str) -> Result<Self, String> {
+                match text {
+                    $($text => Ok(Self::$value),)*
+                    _ => Err(String::new()),
+                }
+            }
+
+            fn write(&self) -> String {
+                match self {
+                    $(Self::$value => $text.to_owned(),)*
+                }
+            }
+        }
+    };
+}
+
+choice! {
+    /// Where the log is.
+    LogBackend, "\"embedded\" or \"kafka\"" {
+        /// Files in the data directory.
+        Embedded = "embedded",
+        /// A topic.
+        Kafka = "kafka",
+    }
+}
+
+choice! {
+    /// Where the store is.
+    StoreBackend, "\"embedded\" or \"redis\"" {
+        /// A database in the data directory.
+        Embedded = "embedded",
+        /// A Redis or a Redis Cluster.
+        Redis = "redis",
+    }
+}
+
+choice! {
+    /// What a Redis must keep on its disk.
+    Durability, "\"file\" or \"none\"" {
+        /// Its append-only file.
+        File = "file",
+        /// Nothing: a restart of it then loses the store, which is noticed.
+        None = "none",
+    }
+}
+
 /// What the log lets through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFilter(String);

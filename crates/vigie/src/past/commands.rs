@@ -5,10 +5,12 @@ use super::history::{Asked, History, history};
 use super::house::{self, House};
 use super::tables::Tables;
 use super::{audit, rebuild};
+use crate::backends;
 use crate::cli::{Failure, Format, print};
 use crate::client::Server;
 use crate::clocks;
-use crate::config::{self, Config, ConfigSources};
+use crate::config::{self, Config, ConfigSources, StoreBackend};
+use crate::keyfile;
 use crate::server;
 use anyhow::{Context, Result, anyhow};
 use arc_swap::ArcSwap;
@@ -25,7 +27,7 @@ use vigie_audit::{Report, Sample};
 use vigie_event::{CustomerKey, PersonId, Timestamp, Workspace};
 use vigie_relance::PolicySet;
 use vigie_scoring::Model;
-use vigie_store::{EmbeddedStore, Store};
+use vigie_store::Store;
 use vigie_telemetry::Metrics;
 
 /// Whom to ask.
@@ -461,18 +463,25 @@ impl RebuildArgs {
         house::expect_data(&config.data.dir)?;
         let rebuilt = crate::cli::runtime()?.block_on(async {
             // The lock on the log says that no server runs here.
-            let log = server::main_log(&config, &Metrics::disabled())?;
+            let log = backends::main_log(&config, &Metrics::disabled()).await?;
             let archive = Archive::open(house::place(&config)?, Mode::Read, config.log.partitions).await?;
             let bar = bar(archive.totals().rows, "rebuild");
-            let options = server::store_options(&config);
-            let rebuilt = rebuild::rebuild(&archive, &config.data.dir, &options, |records| {
-                bar.set_position(records)
-            })
-            .await?;
+            let progress = |records| bar.set_position(records);
+            let rebuilt = match config.store.backend {
+                StoreBackend::Embedded => {
+                    let options = server::store_options(&config);
+                    rebuild::rebuild(&archive, &config.data.dir, &options, progress).await?
+                }
+                StoreBackend::Redis => {
+                    let options = backends::redis_options(&config)?;
+                    let installation = u128::from(keyfile::identity()?);
+                    rebuild::rebuild_redis(&archive, &options, installation, progress).await?
+                }
+            };
             bar.finish_and_clear();
             drop(log);
             // It opens, or it would be better to know now.
-            drop(EmbeddedStore::open(&config.data.dir.join("store"), &options)?);
+            drop(backends::main_store(&config, true).await?);
             Ok::<_, anyhow::Error>(rebuilt)
         })?;
         let aside = rebuilt.set_aside.as_ref().map(|path| path.display().to_string());

@@ -1,21 +1,20 @@
 //! A data directory that no server has open, for tools that work beside a stopped server.
 
+use crate::backends::{self, AnyStore};
 use crate::config::Config;
-use crate::server;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use vigie_archive::{Archive, Mode, Place};
-use vigie_ingestion::log::{EmbeddedLog, Log};
+use vigie_ingestion::log::Log;
 use vigie_pipeline::{Archivist, ArchivistOptions, committed};
-use vigie_store::EmbeddedStore;
 use vigie_telemetry::Metrics;
 
 use super::shelf::Kept;
 
 /// Log, store and archive of a stopped server.
 pub(crate) struct House {
-    pub(crate) store: Arc<EmbeddedStore>,
+    pub(crate) store: Arc<AnyStore>,
     pub(crate) archive: Arc<Archive>,
 }
 
@@ -31,8 +30,9 @@ impl House {
     pub(crate) async fn open(config: &Config) -> Result<Self> {
         let dir = &config.data.dir;
         expect_data(dir)?;
-        let log: EmbeddedLog = server::main_log(config, &Metrics::disabled())?;
-        let store = Arc::new(EmbeddedStore::open(&dir.join("store"), &server::store_options(config))?);
+        let log = backends::main_log(config, &Metrics::disabled()).await?;
+        // Nothing is made here: who looks at the past has one.
+        let store = Arc::new(backends::main_store(config, true).await?);
         let archive = Arc::new(Archive::open(place(config)?, Mode::Write, log.partitions()).await?);
         let status = committed(&*store).await?;
         let kept = Kept(Arc::clone(&archive));

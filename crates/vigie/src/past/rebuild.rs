@@ -7,7 +7,7 @@ use std::sync::Arc;
 use vigie_archive::{Archive, Wanted};
 use vigie_event::{Partition, Position, Record, RejectCode};
 use vigie_pipeline::Sandbox;
-use vigie_store::{EmbeddedStore, Options, Store};
+use vigie_store::{EmbeddedStore, Options, RedisOptions, RedisStore, Store};
 
 /// Where a rebuilt store stands, and where the old one went.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(crate) async fn rebuild(
     archive: &Archive,
     dir: &Path,
     options: &Options,
-    mut progress: impl FnMut(u64),
+    progress: impl FnMut(u64),
 ) -> Result<Rebuilt> {
     let (place, building) = (dir.join("store"), dir.join("store.rebuilding"));
     if building.exists() {
@@ -40,6 +40,51 @@ pub(crate) async fn rebuild(
         let _ = std::fs::remove_dir_all(&building);
     }
     let store = Arc::new(EmbeddedStore::open(&building, options)?);
+    let (records, customers) = fold(archive, store, progress).await?;
+    let mut set_aside = None;
+    if place.exists() {
+        let aside = (1u32..)
+            .map(|number| dir.join(format!("store.replaced-{number}")))
+            .find(|path| !path.exists())
+            .context("no free name for the old store")?;
+        std::fs::rename(&place, &aside).with_context(|| aside.display().to_string())?;
+        set_aside = Some(aside);
+    }
+    std::fs::rename(&building, &place).with_context(|| place.display().to_string())?;
+    std::fs::File::open(dir)?.sync_all()?;
+    Ok(Rebuilt {
+        records,
+        customers,
+        set_aside,
+    })
+}
+
+/// Rebuilds a store in a Redis that holds none: an old one is deleted by who is sure, never by this program.
+pub(crate) async fn rebuild_redis(
+    archive: &Archive,
+    options: &RedisOptions,
+    installation: u128,
+    progress: impl FnMut(u64),
+) -> Result<Rebuilt> {
+    let store = RedisStore::create(options, installation).await?;
+    for partition in (0..store.partitions()).map(Partition) {
+        if store.partition(partition).await?.is_some() {
+            bail!(
+                "the Redis holds a store under `{0}:`; delete the keys `{0}:*`, or set redis.namespace to another name",
+                options.namespace
+            );
+        }
+    }
+    let (records, customers) = fold(archive, Arc::new(store), progress).await?;
+    Ok(Rebuilt {
+        records,
+        customers,
+        set_aside: None,
+    })
+}
+
+/// Folds the whole archive into an empty store; the numbers of records and of customers.
+async fn fold<S: Store>(archive: &Archive, store: Arc<S>, mut progress: impl FnMut(u64)) -> Result<(u64, u64)> {
     let mut sandbox = Sandbox::over(Arc::clone(&store)).await?;
     let mut reader = archive.read(Wanted {
         judgement: true,
@@ -66,22 +111,5 @@ pub(crate) async fn rebuild(
         customers += store.scan(partition, None, usize::MAX).await?.len() as u64;
     }
     store.persist().await?;
-    drop(sandbox);
-    drop(store);
-    let mut set_aside = None;
-    if place.exists() {
-        let aside = (1u32..)
-            .map(|number| dir.join(format!("store.replaced-{number}")))
-            .find(|path| !path.exists())
-            .context("no free name for the old store")?;
-        std::fs::rename(&place, &aside).with_context(|| aside.display().to_string())?;
-        set_aside = Some(aside);
-    }
-    std::fs::rename(&building, &place).with_context(|| place.display().to_string())?;
-    std::fs::File::open(dir)?.sync_all()?;
-    Ok(Rebuilt {
-        records,
-        customers,
-        set_aside,
-    })
+    Ok((records, customers))
 }

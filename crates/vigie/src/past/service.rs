@@ -4,6 +4,7 @@
 use super::history::{Asked, history};
 use super::shelf::shelved;
 use super::tables::Tables;
+use crate::backends::AnyLog;
 use crate::clocks::Clock;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -12,7 +13,6 @@ use vigie_archive::sql::{Database, Format, Limits};
 use vigie_archive::{Archive, ArchiveError, Row};
 use vigie_event::{CustomerKey, PersonId, Workspace};
 use vigie_ingestion::dead_letters::DeadLetters;
-use vigie_ingestion::log::EmbeddedLog;
 use vigie_pipeline::ArchivistHandle;
 use vigie_serve::{Active, Answered, Past, PastAnswer, PastError, Period, Question};
 use vigie_store::Store;
@@ -22,7 +22,7 @@ pub(crate) struct Service<S> {
     pub(crate) archive: Arc<Archive>,
     pub(crate) archivist: ArchivistHandle,
     pub(crate) store: Arc<S>,
-    pub(crate) letters: DeadLetters<EmbeddedLog>,
+    pub(crate) letters: DeadLetters<AnyLog>,
     pub(crate) active: Arc<ArcSwap<Active>>,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,

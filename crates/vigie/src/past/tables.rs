@@ -1,12 +1,12 @@
 //! The tables of SQL that the archive does not hold: customers and flags from the store, dead letters from the journal,
 //! all as of now.
 
+use crate::backends::AnyLog;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use vigie_archive::sql::{CustomerRow, DeadLetterRow, FlagRow, Live, LiveRows};
 use vigie_event::{CustomerKey, Partition, Timestamp, Workspace};
 use vigie_ingestion::dead_letters::DeadLetters;
-use vigie_ingestion::log::EmbeddedLog;
 use vigie_relance::Flag;
 use vigie_scoring::{CustomerState, Model, Scorer, assess};
 use vigie_serve::Active;
@@ -21,7 +21,7 @@ const MAX_LETTERS: usize = 10_000;
 /// Everything that the tables are read from.
 pub(crate) struct Tables<S> {
     pub(crate) store: Arc<S>,
-    pub(crate) letters: Option<DeadLetters<EmbeddedLog>>,
+    pub(crate) letters: Option<DeadLetters<AnyLog>>,
     pub(crate) active: Arc<ArcSwap<Active>>,
     pub(crate) now: Timestamp,
 }

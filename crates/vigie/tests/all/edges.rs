@@ -25,6 +25,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["vigie-event", "vigie-telemetry", "vigie-failpoint"],
     ),
     // The log's second home: it implements the trait of ingestion, so it stands above it.
+    ("vigie-fit", &["vigie-event", "vigie-scoring"]),
     ("vigie-kafka", &["vigie-event", "vigie-telemetry", "vigie-ingestion"]),
     ("vigie-store", &["vigie-event", "vigie-telemetry", "vigie-failpoint"]),
     ("vigie-archive", &["vigie-event", "vigie-telemetry"]),
@@ -68,6 +69,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "vigie-store",
             "vigie-archive",
             "vigie-audit",
+            "vigie-fit",
             "vigie-kafka",
             "vigie-pipeline",
             "vigie-serve",
@@ -77,7 +79,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that are functions of their input and nothing else.
-const PURE: &[&str] = &["vigie-event", "vigie-enrichment", "vigie-scoring", "vigie-relance"];
+const PURE: &[&str] = &[
+    "vigie-event",
+    "vigie-enrichment",
+    "vigie-scoring",
+    "vigie-relance",
+    "vigie-fit",
+];
 
 /// What a pure crate must not even reach indirectly: asynchrony, I/O, logging, metrics, clocks, randomness.
 const IMPURE: &[&str] = &[

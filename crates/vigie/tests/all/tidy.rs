@@ -11,7 +11,7 @@ use crate::repository::{assert_none, root, text_files};
 const LONG: usize = 700;
 
 /// Crates that are functions of their input and nothing else.
-const PURE: &[&str] = &["event", "enrichment", "scoring", "relance"];
+const PURE: &[&str] = &["event", "enrichment", "scoring", "relance", "fit"];
 
 /// Line numbers count from 1.
 fn at(path: &str, line: usize, message: &str) -> String {
