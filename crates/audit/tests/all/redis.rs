@@ -109,6 +109,7 @@ impl Ride {
         while self.position() != self.log.ends() {
             self.still_runs();
             assert!(start.elapsed() < Duration::from_secs(60), "stuck, seed {}", self.seed);
+            // not synchronisation: the pause between two looks at the worker
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         start.elapsed()
@@ -118,6 +119,7 @@ impl Ride {
     async fn folded(&self, records: u64) {
         while self.position().iter().map(|offset| offset.0).sum::<u64>() < records {
             self.still_runs();
+            // not synchronisation: the pause between two looks at the worker
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
@@ -341,6 +343,7 @@ fn refused_for_a_while() {
             refuse();
             let stands: u64 = ride.position().iter().map(|offset| offset.0).sum();
             ride.feed(100).await;
+            // not synchronisation: time for a worker that does not wait to move
             tokio::time::sleep(Duration::from_millis(700)).await;
             let still: u64 = ride.position().iter().map(|offset| offset.0).sum();
             assert_eq!(stands, still, "{what}: nothing moves");
