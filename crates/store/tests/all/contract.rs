@@ -46,7 +46,15 @@ impl Backend for Embedded {
     }
 
     async fn open(&mut self) -> EmbeddedStore {
-        EmbeddedStore::open(self.0.path(), &Options::new(PARTITIONS)).unwrap()
+        let open = || EmbeddedStore::open(self.0.path(), &Options::new(PARTITIONS));
+        // Tests beside this one start processes, and between fork and exec a child holds a copy of the lock.
+        for _ in 0..10_000 {
+            match open() {
+                Err(StoreError::Locked { .. }) => tokio::task::yield_now().await,
+                opened => return opened.unwrap(),
+            }
+        }
+        open().unwrap()
     }
 }
 

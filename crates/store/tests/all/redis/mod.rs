@@ -1,6 +1,7 @@
 //! The store in Redis: real servers, started by the tests.
 
 mod server;
+mod start;
 
 use crate::contract::{Backend, PARTITIONS};
 use server::{Cluster, Server};

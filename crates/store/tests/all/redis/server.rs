@@ -182,6 +182,7 @@ pub fn until(mut condition: impl FnMut() -> bool) -> bool {
         if condition() {
             return true;
         }
+        // not synchronisation: the pause between two looks at another process
         std::thread::sleep(Duration::from_millis(10));
     }
     false
