@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-use vigie_kafka::topics::{self, Plan, Retention, TopicSpec};
+use vigie_kafka::topics::{self, Plan, TopicSpec};
 use vigie_kafka::{Connection, KafkaLog, LogOptions};
 
 /// A broker, and what it needs to be started again.
@@ -129,7 +129,7 @@ pub(crate) async fn create(connection: &Connection, name: &str, partitions: u16)
     let spec = TopicSpec {
         replication: 1,
         min_insync: 1,
-        retention: Retention::Forever,
+        // Not for ever: this broker takes -1 for a time that has passed, and deletes all when it starts again.
         ..TopicSpec::log(name, partitions)
     };
     let plan = Plan {

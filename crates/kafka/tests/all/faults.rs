@@ -117,18 +117,7 @@ async fn f30_a_broker_that_is_killed_again_and_again_loses_nothing() {
     for _ in 0..BOUNCES {
         let before = seen.len();
         while seen.len() < before + 20 {
-            match reader.next(100, usize::MAX, Duration::from_secs(30)).await {
-                Ok(entries) => seen.extend(entries),
-                Err(LogError::Gap { partition, from, .. }) => {
-                    for at in from.0.saturating_sub(2)..from.0 + 6 {
-                        let mut again = log.reader(BTreeMap::from([(partition, Offset(at))])).unwrap();
-                        let found = again.next(1, 1, Duration::from_secs(2)).await;
-                        println!("DIAG at {at}: {found:?}");
-                    }
-                    panic!("gap at {from}");
-                }
-                Err(error) => panic!("{error}"),
-            }
+            seen.extend(reader.next(100, usize::MAX, Duration::from_secs(30)).await.unwrap());
         }
         broker.down();
         broker.up();
