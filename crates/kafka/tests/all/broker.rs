@@ -84,6 +84,7 @@ impl Broker {
                 let errors = std::fs::read_to_string(self.dir.path().join("errors")).unwrap_or_default();
                 panic!("the broker ended with {status}: {errors}");
             }
+            // not synchronisation: a pause between two attempts to reach a process that is starting
             std::thread::sleep(Duration::from_millis(20));
         }
         panic!("the broker does not listen");
