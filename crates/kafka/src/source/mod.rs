@@ -6,6 +6,8 @@
 //! group's commit stands, or, for a partition without one, where [`SourceOptions::start`] says (which is committed before
 //! the first record is read). A committed offset that the topic no longer has is an error with a choice for the operator:
 //! [`accept_gap`].
+//!
+//! Length: where a partition begins, what is read, made durable and acknowledged is one argument; the mapping is elsewhere.
 
 mod mapping;
 

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-use vigie_kafka::topics::{self, Plan, Retention, TopicSpec};
+use vigie_kafka::topics::{self, Plan, TopicSpec};
 use vigie_kafka::{Connection, KafkaLog, LogOptions};
 
 /// A broker, and what it needs to be started again.
@@ -84,6 +84,7 @@ impl Broker {
                 let errors = std::fs::read_to_string(self.dir.path().join("errors")).unwrap_or_default();
                 panic!("the broker ended with {status}: {errors}");
             }
+            // not synchronisation: a pause between two attempts to reach a process that is starting
             std::thread::sleep(Duration::from_millis(20));
         }
         panic!("the broker does not listen");
@@ -129,7 +130,7 @@ pub(crate) async fn create(connection: &Connection, name: &str, partitions: u16)
     let spec = TopicSpec {
         replication: 1,
         min_insync: 1,
-        retention: Retention::Forever,
+        // Not for ever: this broker takes -1 for a time that has passed, and deletes all when it starts again.
         ..TopicSpec::log(name, partitions)
     };
     let plan = Plan {

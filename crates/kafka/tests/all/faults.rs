@@ -18,6 +18,8 @@ use vigie_ingestion::log::{ErrorClass, Health, Log, LogError, LogReader};
 use vigie_kafka::{Compression, Connection, KafkaLog, LogOptions};
 
 const TOPIC: &str = "vigie.log";
+/// Of appends that are to succeed, on however busy a machine.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn everything(log: &KafkaLog) -> BTreeMap<Partition, Offset> {
     (0..log.partitions()).map(Partition).zip(log.starts()).collect()
@@ -117,18 +119,7 @@ async fn f30_a_broker_that_is_killed_again_and_again_loses_nothing() {
     for _ in 0..BOUNCES {
         let before = seen.len();
         while seen.len() < before + 20 {
-            match reader.next(100, usize::MAX, Duration::from_secs(30)).await {
-                Ok(entries) => seen.extend(entries),
-                Err(LogError::Gap { partition, from, .. }) => {
-                    for at in from.0.saturating_sub(2)..from.0 + 6 {
-                        let mut again = log.reader(BTreeMap::from([(partition, Offset(at))])).unwrap();
-                        let found = again.next(1, 1, Duration::from_secs(2)).await;
-                        println!("DIAG at {at}: {found:?}");
-                    }
-                    panic!("gap at {from}");
-                }
-                Err(error) => panic!("{error}"),
-            }
+            seen.extend(reader.next(100, usize::MAX, Duration::from_secs(30)).await.unwrap());
         }
         broker.down();
         broker.up();
@@ -214,9 +205,9 @@ impl Mock {
         Self(cluster)
     }
 
-    async fn log(&self, partitions: u16) -> KafkaLog {
+    async fn log(&self, partitions: u16, append_timeout: Duration) -> KafkaLog {
         let options = LogOptions {
-            append_timeout: Duration::from_secs(1),
+            append_timeout,
             // What is written shall be as long as it is.
             compression: Compression::None,
             fetch_ahead_bytes: 1_000_000,
@@ -235,7 +226,7 @@ async fn f30_errors_that_pass_are_outlived_in_order() {
         RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION, RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
     };
     let mock = Mock::new(3, 2);
-    let log = mock.log(2).await;
+    let log = mock.log(2, PATIENCE).await;
     for (task, error) in [
         RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
         RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND,
@@ -255,7 +246,7 @@ async fn f30_errors_that_pass_are_outlived_in_order() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f30_while_no_broker_answers_appends_are_unknown_and_arrive_once_when_one_does() {
     let mock = Mock::new(1, 1);
-    let log = mock.log(1).await;
+    let log = mock.log(1, Duration::from_secs(2)).await;
     let first = log
         .append(vec![(Partition(0), Bytes::from_static(b"0/0"))])
         .await
@@ -282,7 +273,7 @@ async fn f30_while_no_broker_answers_appends_are_unknown_and_arrive_once_when_on
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f35_an_offset_that_retention_took_stops_the_reader_with_its_range() {
     let mock = Mock::new(1, 1);
-    let log = mock.log(1).await;
+    let log = mock.log(1, PATIENCE).await;
     let big = || vec![(Partition(0), Bytes::from(vec![7u8; 100_000]))];
     for _ in 0..20 {
         let _ = log.append(big()).await.unwrap();
@@ -327,7 +318,7 @@ async fn f35_an_offset_that_retention_took_stops_the_reader_with_its_range() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_or_a_call_that_is_too_large_is_refused_and_nothing_of_it_is_written() {
     let mock = Mock::new(1, 1);
-    let log = mock.log(1).await;
+    let log = mock.log(1, PATIENCE).await;
     let too_large = log
         .append(vec![
             (Partition(0), Bytes::from_static(b"small")),

@@ -2,13 +2,12 @@
 
 use crate::broker::Broker;
 use vigie_kafka::outputs::OutputOptions;
-use vigie_kafka::topics::{Retention, Severity, TopicSpec, TopicsError, apply, check, plan};
+use vigie_kafka::topics::{Severity, TopicSpec, TopicsError, apply, check, plan};
 
 fn spec(name: &str, partitions: u16) -> TopicSpec {
     TopicSpec {
         replication: 1,
         min_insync: 1,
-        retention: Retention::Forever,
         ..TopicSpec::log(name, partitions)
     }
 }
