@@ -158,10 +158,13 @@ pub fn fit_warm(history: &History, task: &Task, cutoff: Day, fits: &mut Fits) ->
         .zip(intercepts)
         .map(|(slice, level)| {
             let youth = YOUTH.0 * exp(-f64::from(slice.age) / YOUTH.1);
+            // An intercept is known no better than the labels of its cut-off allow.
+            let bought = slice.rows.iter().filter(|(_, _, bought)| *bought).count() as f64;
+            let information = bought * (slice.rows.len() as f64 - bought) / slice.rows.len() as f64;
             Seen {
                 day: f64::from(slice.cutoff.0 + half),
                 level,
-                variance: NOISE * NOISE + youth * youth,
+                variance: NOISE * NOISE + youth * youth + 1.0 / (information + 1.0),
             }
         })
         .collect();

@@ -15,5 +15,6 @@ pub mod money;
 pub mod optimize;
 pub mod report;
 pub mod special;
+pub mod table;
 
 pub use history::History;

@@ -303,9 +303,12 @@ mod tests {
             })
             .collect();
         let exact = metrics(&set).auc;
-        let (low, high) = auc_interval(&[set.clone()], 200, 7);
+        let (low, high) = auc_interval(std::slice::from_ref(&set), 200, 7);
         assert!(low < exact && exact < high && high - low < 0.2, "{low} {exact} {high}");
-        assert_eq!(log_loss_difference(&[set.clone()], &[set], 20, 1), (0.0, 0.0, 0.0));
+        assert_eq!(
+            log_loss_difference(std::slice::from_ref(&set), std::slice::from_ref(&set), 20, 1),
+            (0.0, 0.0, 0.0)
+        );
     }
 
     #[test]

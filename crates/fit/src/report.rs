@@ -12,6 +12,11 @@ const MARGIN: f64 = 44.0;
 /// Colours that stay apart for the colour-blind (Okabe, Ito).
 const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
 
+/// Points in the unit square.
+type Points = Vec<(f64, f64)>;
+/// A named curve.
+type Curve = (&'static str, Points);
+
 /// The page. `title` is shown as it is given, the data's name for instance. `segments`: name and predictions of the first
 /// candidate, for the table by segment; empty: no such table.
 #[must_use]
@@ -73,7 +78,7 @@ fn write_page(
         )?;
     }
     page.push_str("</table>\n<p>Log loss against the first model: above 0 the first is better; the interval is a 95 % bootstrap over customers.</p>\n");
-    let curves = |points: &dyn Fn(&[Scored]) -> Vec<(f64, f64)>| -> Vec<(&'static str, Vec<(f64, f64)>)> {
+    let curves = |points: &dyn Fn(&[Scored]) -> Points| -> Vec<Curve> {
         results
             .iter()
             .map(|result| (result.candidate.label(), points(&all(result))))
@@ -176,20 +181,13 @@ fn all(result: &Backtest) -> Vec<Scored> {
 }
 
 /// Curves in the unit square over its diagonal.
-fn plot(
-    page: &mut String,
-    title: &str,
-    x: &str,
-    y: &str,
-    dots: bool,
-    curves: &[(&'static str, Vec<(f64, f64)>)],
-) -> std::fmt::Result {
+fn plot(page: &mut String, title: &str, x: &str, y: &str, dots: bool, curves: &[Curve]) -> std::fmt::Result {
     let across = |v: f64| MARGIN + v.clamp(0.0, 1.0) * SIDE;
     let up = |v: f64| 24.0 + (1.0 - v.clamp(0.0, 1.0)) * SIDE;
     let (width, height) = (SIDE + 2.0 * MARGIN, SIDE + 64.0 + 18.0 * curves.len() as f64);
-    write!(
+    writeln!(
         page,
-        "<svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{title}: {y} by {x}\"><title>{title}</title>\n"
+        "<svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{title}: {y} by {x}\"><title>{title}</title>"
     )?;
     for tick in 0..=5 {
         let at = f64::from(tick) / 5.0;

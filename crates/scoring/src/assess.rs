@@ -236,7 +236,7 @@ pub struct PurchaseEvidence {
 #[must_use]
 pub fn assess(state: &CustomerState, model: &Model, now: Timestamp) -> Assessment {
     let part = state.combined();
-    let scorer = Scorer::new(crate::Features::of_part(&part), model);
+    let scorer = Scorer::new(crate::Features::for_model(&part, model), model);
     let terms = scorer.attrition_terms(now);
     let attrition = terms.map(|terms| attrition(&terms));
     let evidence = evidence(&scorer, &part, now);

@@ -98,7 +98,7 @@ pub struct Features {
     pub purchases: Option<PurchaseFeatures>,
     /// `None` when the customer has never acted.
     pub engagement: Option<EngagementFeatures>,
-    /// What a fitted churn model needs beside; `None` when the customer has never bought.
+    /// What a fitted churn model needs beside; `None` when the customer has never bought (or no such model asked for it).
     pub pace: Option<Pace>,
 }
 
@@ -112,6 +112,21 @@ impl Features {
     /// Reads a part (or the sum of several).
     #[must_use]
     pub fn of_part(part: &Part) -> Self {
+        Self {
+            pace: pace(part),
+            ..Self::without_pace(part)
+        }
+    }
+
+    /// Reads what a model needs: the pace, which takes a walk over all days, only for a fitted churn model.
+    pub(crate) fn for_model(part: &Part, model: &Model) -> Self {
+        match model.churn {
+            Some(_) => Self::of_part(part),
+            None => Self::without_pace(part),
+        }
+    }
+
+    fn without_pace(part: &Part) -> Self {
         let repeats = |days: usize| u32::try_from(days.saturating_sub(1)).unwrap_or(u32::MAX);
         let purchases = part.purchases().span().map(|(first, last, days)| PurchaseFeatures {
             first,
@@ -130,7 +145,7 @@ impl Features {
         Self {
             purchases,
             engagement,
-            pace: pace(part),
+            pace: None,
         }
     }
 }
@@ -206,7 +221,7 @@ impl<'a> Scorer<'a> {
     /// Reads a customer's record once.
     #[must_use]
     pub fn of(state: &CustomerState, model: &'a Model) -> Self {
-        Self::new(Features::of(state), model)
+        Self::new(Features::for_model(&state.combined(), model), model)
     }
 
     /// From statistics that are at hand.

@@ -1,7 +1,8 @@
 //! Customer state and scores.
 //!
 //! Owns the integer record of a customer ([`CustomerState`]), the probability models on it ([`Btyd`], [`Model`]), what
-//! they say at an instant ([`assess`]) and when a silent customer will cross a threshold ([`first_crossing`]).
+//! they say at an instant ([`assess`]) and when a silent customer will cross a threshold ([`first_crossing`]). Beside them,
+//! what live scoring needs: imported [`trees`], [`online`] learning, [`calibration`] counts and value [`tiers`].
 //!
 //! Everything is a pure function of (state, model, now): no I/O, no clock, no randomness, no logging. It knows nothing of
 //! topics, HTTP or policies. Floats exist only at read time, never in the record, and come from `libm`, so that every
@@ -9,14 +10,17 @@
 
 mod assess;
 pub mod btyd;
+pub mod calibration;
 pub mod churn;
 mod crossing;
 mod features;
 mod model;
+pub mod online;
 pub mod pareto;
 mod quadrature;
 mod reasons;
 pub mod state;
+pub mod tiers;
 pub mod trees;
 pub mod value;
 

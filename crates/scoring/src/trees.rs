@@ -364,22 +364,41 @@ fn unsupported(problem: impl Into<String>) -> TreesError {
     TreesError::Unsupported(problem.into())
 }
 
+/// A node as a file has it.
+struct Raw {
+    /// The split with references to its children; `None`: a leaf.
+    split: Option<(Split, i64, i64)>,
+    value: f64,
+    cover: f64,
+}
+
+/// A node that waits to be copied.
+struct Open {
+    at: i64,
+    /// The parent's place, and whether this is its left child.
+    parent: Option<(usize, bool)>,
+    depth: usize,
+}
+
 /// Where a tree is grown from: what the two formats have in common.
 trait Source {
-    /// The node under a reference: its split with references to its children, or `None` for a leaf; its value and cover.
-    fn node(&self, at: i64) -> Result<(Option<(Split, i64, i64)>, f64, f64), TreesError>;
+    /// The node under a reference.
+    fn node(&self, at: i64) -> Result<Raw, TreesError>;
 }
 
 /// Copies a tree parents first, and refuses what is no tree.
 fn grow(source: &impl Source, root: i64, nodes: usize, features: usize) -> Result<Vec<Node>, TreesError> {
     let mut tree: Vec<Node> = Vec::with_capacity(nodes);
-    // (reference, parent and side, depth)
-    let mut open: Vec<(i64, Option<(usize, bool)>, usize)> = vec![(root, None, 0)];
-    while let Some((at, parent, depth)) = open.pop() {
+    let mut open = vec![Open {
+        at: root,
+        parent: None,
+        depth: 0,
+    }];
+    while let Some(Open { at, parent, depth }) = open.pop() {
         if tree.len() >= nodes || depth > MAX_DEPTH {
             return Err(syntax("a tree has more nodes than it says, or is too deep"));
         }
-        let (split, value, cover) = source.node(at)?;
+        let Raw { split, value, cover } = source.node(at)?;
         let here = tree.len();
         if let Some(Some(above)) = parent
             .and_then(|(parent, _)| tree.get_mut(parent))
@@ -398,12 +417,20 @@ fn grow(source: &impl Source, root: i64, nodes: usize, features: usize) -> Resul
                         split.feature
                     )));
                 }
-                open.push((right, Some((here, false)), depth + 1));
-                open.push((left, Some((here, true)), depth + 1));
+                open.push(Open {
+                    at: right,
+                    parent: Some((here, false)),
+                    depth: depth + 1,
+                });
+                open.push(Open {
+                    at: left,
+                    parent: Some((here, true)),
+                    depth: depth + 1,
+                });
                 Ok(split)
             })
             .transpose()?;
-        if !value.is_finite() || !(cover.is_finite() && cover >= 0.0) {
+        if !(value.is_finite() && cover.is_finite() && cover >= 0.0) {
             return Err(syntax("a node's value or weight is not a finite number"));
         }
         tree.push(Node { split, value, cover });
@@ -424,12 +451,16 @@ struct LightGbmTree {
 }
 
 impl Source for LightGbmTree {
-    fn node(&self, at: i64) -> Result<(Option<(Split, i64, i64)>, f64, f64), TreesError> {
+    fn node(&self, at: i64) -> Result<Raw, TreesError> {
         let short = || syntax("a list of a tree is shorter than its number of leaves");
         let Ok(inner) = usize::try_from(at) else {
             let leaf = usize::try_from(!at).map_err(|_| short())?;
             let value = *self.leaf_value.get(leaf).ok_or_else(short)?;
-            return Ok((None, value, self.leaf_count.get(leaf).copied().unwrap_or(1.0)));
+            return Ok(Raw {
+                split: None,
+                value,
+                cover: self.leaf_count.get(leaf).copied().unwrap_or(1.0),
+            });
         };
         let decision = *self.decision_type.get(inner).ok_or_else(short)?;
         if decision & 1 != 0 {
@@ -452,7 +483,11 @@ impl Source for LightGbmTree {
         let child = |list: &[i64]| list.get(inner).copied().ok_or_else(short);
         let children = (child(&self.left_child)?, child(&self.right_child)?);
         let cover = *self.internal_count.get(inner).ok_or_else(short)?;
-        Ok((Some((split, children.0, children.1)), 0.0, cover))
+        Ok(Raw {
+            split: Some((split, children.0, children.1)),
+            value: 0.0,
+            cover,
+        })
     }
 }
 
@@ -590,7 +625,7 @@ struct XgbTree {
 }
 
 impl Source for XgbTree {
-    fn node(&self, at: i64) -> Result<(Option<(Split, i64, i64)>, f64, f64), TreesError> {
+    fn node(&self, at: i64) -> Result<Raw, TreesError> {
         let short = || syntax("a child lies outside its tree, or a list is too short");
         let here = usize::try_from(at).map_err(|_| short())?;
         let left = *self.left_children.get(here).ok_or_else(short)?;
@@ -598,7 +633,11 @@ impl Source for XgbTree {
         let condition = *self.split_conditions.get(here).ok_or_else(short)?;
         let cover = *self.sum_hessian.get(here).ok_or_else(short)?;
         if left < 0 {
-            return Ok((None, f64::from(condition), cover));
+            return Ok(Raw {
+                split: None,
+                value: f64::from(condition),
+                cover,
+            });
         }
         if self.split_type.get(here).is_some_and(|kind| *kind != 0) {
             return Err(unsupported(
@@ -614,7 +653,11 @@ impl Source for XgbTree {
             left: 0,
             right: 0,
         };
-        Ok((Some((split, left, right)), 0.0, cover))
+        Ok(Raw {
+            split: Some((split, left, right)),
+            value: 0.0,
+            cover,
+        })
     }
 }
 

@@ -9,9 +9,11 @@ use vigie_fit::backtest::{Backtest, Candidate, Plan, backtest};
 use vigie_fit::btyd::{Cells, fit as fit_btyd};
 use vigie_fit::churn::{Task, fit, rows};
 use vigie_fit::file::{Provenance, model_file};
+use vigie_fit::metrics::{Scored, metrics};
 use vigie_scoring::Model;
 use vigie_scoring::btyd::{Family, sigmoid};
 use vigie_scoring::churn::{ChurnModel, Pace};
+use vigie_scoring::online::Learner;
 
 fn plan(days: i32, tests: &[i32]) -> Plan {
     let grid = (1..days / 30).map(|month| Day(10_000 + 30 * month)).collect();
@@ -193,4 +195,37 @@ fn a_fit_finds_the_share_that_leaves() {
     let model = fit_btyd(Family::Mbg, &cells, None).model;
     let leaves = model.a / (model.a + model.b);
     assert!((leaves - 0.1).abs() < 0.03, "{model:?}");
+}
+
+/// Labels of a later time, learned one by one, must bring a stale level back without leaving its bounds.
+#[test]
+fn online_learning_follows_a_drift() {
+    let history = history(2500, 900, 0.0, 41);
+    let task = plan(900, &[]).task;
+    let mut stale = fit(&history, &task, Day(10_500));
+    stale.level.weekly.iter_mut().for_each(|week| *week += 0.6);
+    let mut learner = Learner::default();
+    for cutoff in (10_500..10_700).step_by(20).map(Day) {
+        for row in rows(&history, &task, cutoff) {
+            learner.learn(&stale, &row.pace, 90, cutoff, !row.churned);
+        }
+    }
+    let learned = learner.model(&stale);
+    let test = rows(&history, &task, Day(10_800));
+    let loss = |model: &ChurnModel| {
+        let scored: Vec<Scored> = test
+            .iter()
+            .map(|row| Scored {
+                p: model.terms(&row.pace, 90, Day(10_800)).churn(),
+                churned: row.churned,
+            })
+            .collect();
+        metrics(&scored).log_loss
+    };
+    let (before, after, fresh) = (loss(&stale), loss(&learned), loss(&fit(&history, &task, Day(10_800))));
+    println!(
+        "stale {before:.4} learned {after:.4} fitted anew {fresh:.4} after {} labels",
+        learner.labels()
+    );
+    assert!(after < before - 0.01 && after < fresh + 0.01);
 }

@@ -175,6 +175,28 @@ fn online_retail_ii() {
     at_least(&set, &results[0], 0.778, 0.566, 0.058);
 }
 
+/// A note on speed, printed and never judged.
+#[test]
+fn print_the_time_of_the_master_fit() {
+    let history = cdnow().history;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "measures a duration for a note; nothing depends on it"
+    )]
+    let clock = std::time::Instant::now();
+    let cells = history.cells(day("1997-10-01"));
+    for family in [vigie_scoring::btyd::Family::Bg, vigie_scoring::btyd::Family::Mbg] {
+        let fitted = vigie_fit::btyd::fit(family, &cells, None);
+        #[expect(clippy::disallowed_methods, reason = "as above")]
+        let past = clock.elapsed();
+        println!("{fitted:?}; {} customers, {past:?} since the start", cells.customers());
+    }
+    let _ = vigie_fit::btyd::fit_pareto(&cells, None);
+    #[expect(clippy::disallowed_methods, reason = "as above")]
+    let past = clock.elapsed();
+    println!("with Pareto/NBD {past:?}");
+}
+
 /// A planted leak: everything from the cut-off on is changed, and no prediction may move.
 #[test]
 fn what_comes_after_the_cutoff_changes_no_score() {

@@ -86,7 +86,7 @@ fn every_value_of_the_stress_grid() {
 }
 
 fn parameter() -> impl Strategy<Value = f64> {
-    (-3.0f64..4.0).prop_map(|exponent| 10f64.powf(exponent))
+    (-3.0f64..4.0).prop_map(|exponent| libm::pow(10.0, exponent))
 }
 
 proptest! {

@@ -12,6 +12,7 @@
 mod btyd;
 mod crossing;
 mod expected;
+mod fitted;
 mod generate;
 mod golden_bytes;
 mod laws;

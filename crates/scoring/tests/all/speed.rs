@@ -56,6 +56,23 @@ fn print_the_cost_of_one_call() {
         "churn at an instant",
         nanoseconds(100_000, |n| scorer.score(ScoreKind::Churn(90), now.plus_ms(n * 1000))),
     );
+    let fitted = crate::fitted::fitted();
+    let under_fitted = Scorer::of(&state, &fitted);
+    note(
+        "churn with contributions under a fitted model",
+        nanoseconds(100_000, |n| under_fitted.churn_contributions(90, now.plus_ms(n * 1000))),
+    );
+    note(
+        "next refresh under a fitted model",
+        nanoseconds(5_000, |n| under_fitted.next_refresh(now.plus_ms(n * 1000), until)),
+    );
+    let trees = crate::trees::lightgbm();
+    note(
+        "40 trees of 15 leaves, without contributions",
+        nanoseconds(20_000, |n| {
+            trees.sum(&[n as f64 * 1e-4 - 1.0, 0.3, -0.2, 1.1, 0.0, -1.7])
+        }),
+    );
     note(
         "attrition crossing",
         nanoseconds(5_000, |n| {

@@ -47,6 +47,10 @@ fn unzip(bytes: &[u8]) -> String {
     text
 }
 
+pub(crate) fn lightgbm() -> Trees {
+    Trees::parse(&unzip(include_bytes!("fixtures/trees/lightgbm.txt.gz"))).unwrap()
+}
+
 /// The largest deviations of the sum and of a contribution.
 fn deviations(model: &[u8], answers: &[u8]) -> (f64, f64) {
     let trees = Trees::parse(&unzip(model)).unwrap();
