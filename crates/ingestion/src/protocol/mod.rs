@@ -16,6 +16,7 @@ pub mod snowplow;
 pub use draft::{Piece, email_id};
 
 use crate::dead_letters::{Letter, Step};
+use crate::intake::Taken;
 use crate::limits::Limits;
 use smol_str::SmolStr;
 use vigie_event::json::{Invalid, Receipt};
@@ -170,6 +171,35 @@ pub fn read_again(letter: &Letter, limits: &Limits) -> Result<Event, Invalid> {
         }
         foreign => read_foreign(foreign, text, &receipt),
     }
+}
+
+/// A body as the routes of its protocol read it, once it is known whose it is: every event, or why it cannot be one. What
+/// fuzzing calls; a webhook's body is taken to be verified.
+pub fn decode(source: Source, body: &[u8], receipt: &Receipt, limits: &Limits) -> Result<Vec<Taken>, BodyFault> {
+    let pieces = match source {
+        Source::Canonical | Source::Import | Source::Simulator | Source::Links | Source::Tracker => {
+            return canonical::read_body(body, receipt, limits).map(|reading| match reading {
+                canonical::Reading::Single(taken) => vec![*taken],
+                canonical::Reading::Batch(batch) => batch,
+            });
+        }
+        Source::Segment | Source::RudderStack => {
+            let parsed = segment::parse(body, segment::Call::Batch, limits)?;
+            return parsed.read(source, receipt, limits);
+        }
+        Source::Snowplow => snowplow::pieces(body, limits),
+        Source::PostHog => {
+            let json = posthog::unwrap(body, limits)?;
+            posthog::read_body(&json, limits).map(|capture| capture.pieces)
+        }
+        Source::CloudEvents => cloudevents::pieces(cloudevents::Mode::Batched, &http::HeaderMap::new(), body, limits),
+        Source::Matomo => matomo::read_bulk(body, limits).map(|bulk| bulk.pieces),
+        mail => email::pieces(mail, body, "envelope", limits),
+    }?;
+    let pieces = pieces.iter().enumerate();
+    Ok(pieces
+        .map(|(ordinal, piece)| piece.take(ordinal, source, receipt, limits))
+        .collect())
 }
 
 /// Reads one event of a protocol whose pieces are [`Piece`]s.

@@ -5,6 +5,8 @@ mod bad_inputs;
 #[cfg(test)]
 mod bench;
 #[cfg(test)]
+mod corpus;
+#[cfg(test)]
 mod dead_letters;
 #[cfg(test)]
 mod intake;
@@ -19,6 +21,8 @@ mod log_contract;
 mod log_embedded;
 #[cfg(test)]
 mod rates;
+#[cfg(test)]
+mod relation;
 #[cfg(test)]
 mod segment;
 #[cfg(test)]

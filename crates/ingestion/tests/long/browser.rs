@@ -1,0 +1,157 @@
+//! The tracker in headless Chromium: what a page sends before and after consent, and what it keeps.
+
+use crate::running::{KEY, Running, run};
+use axum::Router;
+use axum::response::Html;
+use axum::routing::get;
+use vigie_event::{ConsentState, Event, Purpose, Signal};
+
+/// A page with the tracker, a script that runs before it and one that runs after it. What the page says ends up in its
+/// title.
+fn page(before: &str, attributes: &str, after: &str) -> Html<String> {
+    Html(format!(
+        "<!doctype html><title>Shoes</title><script>{before}</script>\
+         <a id=a data-vigie=\"Offer\" href=\"#x\">Look</a><form id=f name=\"contact\" onsubmit=\"return false\"><button>Go</button></form>\
+         <script src=\"/t.js\" data-key=\"{KEY}\" {attributes}></script>\
+         <script>const wait = ms => new Promise(done => setTimeout(done, ms)); const kept = () => Object.keys(localStorage).length;\
+         (async () => {{ {after} }})().then(said => document.body.dataset.said = said);</script>"
+    ))
+}
+
+/// Opens the page in a browser of its own; answers what it said and what arrived.
+async fn browse(before: &'static str, attributes: &'static str, after: &'static str) -> (String, Vec<Event>) {
+    let more = Router::new().route("/page", get(move || async move { page(before, attributes, after) }));
+    let running = Running::start(more).await;
+    let home = tempfile::tempdir().unwrap();
+    let mut arguments: Vec<String> = [
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--virtual-time-budget=8000",
+        "--dump-dom",
+    ]
+    .map(str::to_owned)
+    .into();
+    arguments.push(format!("--user-data-dir={}", home.path().display()));
+    arguments.push(format!("http://{}/page", running.address));
+    let output = run(90, "chromium", arguments, None).await;
+    let dom = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said = dom
+        .split("data-said=\"")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next())
+        .unwrap_or(&dom)
+        .to_owned();
+    let events = running.bench.logged().await;
+    assert!(
+        running.bench.letters().await.is_empty(),
+        "{:?}",
+        running.bench.letters().await
+    );
+    running.stop().await;
+    (said, events)
+}
+
+fn names(events: &[Event]) -> Vec<(Signal, &str)> {
+    let mut names: Vec<_> = events
+        .iter()
+        .map(|event| (event.signal, event.name.as_deref().unwrap_or("")))
+        .collect();
+    names.sort();
+    names
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_stored_or_sent_before_consent_and_everything_after() {
+    let (said, events) = browse(
+        "",
+        "data-consent=\"required\"",
+        "await wait(100); const before = kept(); vigie.consent({profiling: true, marketing: false});\
+         vigie.identify('42'); vigie.track('Size chosen', {size: 42});\
+         document.getElementById('a').click(); document.getElementById('f').requestSubmit();\
+         history.pushState({}, '', '/page?second'); setTimeout(() => { throw new Error('broken') });\
+         await wait(300); vigie.flush(); await wait(2500); return before + ' then ' + (kept() > 0);",
+    )
+    .await;
+    assert_eq!(said, "0 then true");
+    let names = names(&events);
+    for expected in [
+        (Signal::PageView, "Shoes"),
+        (Signal::LinkClick, "Offer"),
+        (Signal::FormSubmit, "contact"),
+        (Signal::PageError, "error"),
+        (Signal::Identify, "identity.identify"),
+        (Signal::Custom, "Size chosen"),
+        (Signal::Custom, "consent"),
+    ] {
+        assert!(names.contains(&expected), "{expected:?} in {names:?}");
+    }
+    assert_eq!(
+        names.iter().filter(|(signal, _)| *signal == Signal::PageView).count(),
+        2,
+        "and the second page: {names:?}"
+    );
+    let visitor = events[0].person.anonymous.clone();
+    assert!(visitor.is_some() && events.iter().all(|event| event.person.anonymous == visitor));
+    assert!(
+        events
+            .iter()
+            .all(|event| event.consent.get(&Purpose::Profiling) == Some(&ConsentState::Granted))
+    );
+    assert!(events.iter().all(|event| {
+        event
+            .client
+            .user_agent
+            .as_deref()
+            .is_some_and(|agent| agent.contains("Chrome"))
+    }));
+    let ids: std::collections::BTreeSet<_> = events.iter().map(|event| event.id.as_str()).collect();
+    assert_eq!(ids.len(), events.len(), "every event has an id of its own");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_word_nothing_ever_happens() {
+    let (said, events) = browse(
+        "",
+        "data-consent=\"required\"",
+        "vigie.track('x'); vigie.flush(); await wait(3000); return '' + kept();",
+    )
+    .await;
+    assert_eq!((said.as_str(), events.len()), ("0", 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn global_privacy_control_is_a_refusal() {
+    let before = "Object.defineProperty(Navigator.prototype, 'globalPrivacyControl', {get: () => true});";
+    let (said, events) = browse(
+        before,
+        "data-consent=\"implied\"",
+        "vigie.track('x'); vigie.flush(); await wait(3000); return '' + kept();",
+    )
+    .await;
+    assert_eq!((said.as_str(), events.len()), ("0", 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_is_left_sends_what_it_has() {
+    let after = "vigie.track('last'); dispatchEvent(new Event('pagehide')); await wait(1500); return 'left';";
+    let (said, events) = browse("", "data-consent=\"implied\" data-auto=\"off\"", after).await;
+    assert_eq!(said, "left");
+    assert_eq!(names(&events), [(Signal::Custom, "last")]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_after_consent_is_told_once_and_everything_is_forgotten() {
+    let after = "vigie.track('seen'); vigie.flush(); await wait(500); vigie.consent({profiling: false}); vigie.track('unseen');\
+                 vigie.flush(); await wait(1500); return Object.keys(localStorage).join();";
+    let (said, events) = browse("", "data-consent=\"implied\" data-auto=\"off\"", after).await;
+    assert_eq!(said, "vigie.said", "only the refusal itself is remembered");
+    assert_eq!(names(&events), [(Signal::Custom, "consent"), (Signal::Custom, "seen")]);
+    let refusal = events
+        .iter()
+        .find(|event| event.name.as_deref() == Some("consent"))
+        .unwrap();
+    assert_eq!(refusal.consent.get(&Purpose::Profiling), Some(&ConsentState::Refused));
+}
