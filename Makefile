@@ -5,6 +5,7 @@
 #   make test        format, lints, tests, documentation tests, dependency law
 #   make test-data   tests over the data beside the checkout (VIGIE_SHARED, default ../shared)
 #   make test-faults tests that mount file systems and cut their power: they need root and loop devices
+#   make test-kafka  tests over a Kafka broker, which is built first (ten minutes, once)
 #   make test-long   tests that take minutes: crashes, long simulations
 #   make load        load test against a release build
 #   make fmt         format everything
@@ -47,10 +48,10 @@ define RUN_FEATURE
 	$(RUN_TESTS) --features "$$features" --test $(2)
 endef
 
-.PHONY: demo check test fmt fmt-check lint unit-tests doc-tests deny test-data test-faults test-long load python-env tools
+.PHONY: demo check test fmt fmt-check lint unit-tests doc-tests deny test-data test-faults test-kafka test-long load python-env tools
 
 demo:
-	$(CARGO) run --release --locked -p vigie -- demo $(ARGS)
+	$(CARGO) run --locked -p vigie -- demo $(ARGS)
 
 check: fmt-check python-env
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
@@ -94,6 +95,11 @@ test-data:
 # Likewise with a feature and a [[test]] called `faults`. Where they cannot inject, they say "not measured" and fail.
 test-faults: python-env
 	$(call RUN_FEATURE,faults,faults)
+
+# Likewise with a feature and a [[test]] called `broker`: Kafka's contract and faults, over a broker that .ci/tansu builds.
+test-kafka:
+	@.ci/tansu
+	$(call RUN_FEATURE,broker,broker)
 
 # Likewise with a feature and a [[test]] called `long`.
 test-long: python-env

@@ -6,6 +6,8 @@
 //! untrusted: every child is checked, depth and size are bounded. Contributions are exact Shapley values along the trees'
 //! own paths (Lundberg et al., "From local explanations to global understanding with explainable AI for trees", Nature
 //! Machine Intelligence 2, 2020, algorithm 2). It never trains.
+//!
+//! Length: two formats of one structure and the exact explanation of both read best side by side.
 
 use crate::btyd::sigmoid;
 use serde::Deserialize;

@@ -29,7 +29,7 @@ pub(crate) enum AnyLog {
 /// A reader of a log.
 #[derive(Debug)]
 pub(crate) enum AnyReader {
-    Embedded(<EmbeddedLog as Log>::Reader),
+    Embedded(Box<<EmbeddedLog as Log>::Reader>),
     Kafka(Box<<KafkaLog as Log>::Reader>),
 }
 
@@ -55,7 +55,7 @@ impl Log for AnyLog {
 
     fn reader(&self, from: BTreeMap<Partition, Offset>) -> Result<AnyReader, LogError> {
         Ok(match self {
-            Self::Embedded(log) => AnyReader::Embedded(log.reader(from)?),
+            Self::Embedded(log) => AnyReader::Embedded(Box::new(log.reader(from)?)),
             Self::Kafka(log) => AnyReader::Kafka(Box::new(log.reader(from)?)),
         })
     }

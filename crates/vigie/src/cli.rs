@@ -51,6 +51,8 @@ enum Command {
     /// Rebuild the store of a stopped server from its archive
     Rebuild(commands_past::RebuildArgs),
     Replay(Box<crate::replay::Replay>),
+    Fit(crate::fitting::Fit),
+    Backtest(crate::fitting::BacktestArgs),
     /// Exit 0 when a server is ready, 1 when it is not (for containers and load balancers)
     Healthcheck {
         /// Address of the server
@@ -267,6 +269,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Audit(audit) => audit.run(),
         Command::Rebuild(rebuild) => rebuild.run(),
         Command::Replay(replay) => crate::replay::replay(&replay),
+        Command::Fit(fit) => fit.run(),
+        Command::Backtest(backtest) => backtest.run(),
         Command::Healthcheck { url } => {
             let (ready, text) = Remote::new(&url, "").ready()?;
             print(&text)?;

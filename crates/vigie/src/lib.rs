@@ -10,6 +10,7 @@ mod client;
 mod clocks;
 pub mod config;
 mod demo;
+mod fitting;
 mod keyfile;
 mod past;
 mod replay;

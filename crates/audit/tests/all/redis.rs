@@ -1,6 +1,7 @@
 //! The worker over Redis while Redis fails in every way that it can: F20 to F28 of the failure model, in a short form. Each
 //! ride appends random work, breaks something under it, mends it, and ends with the oracle: records, flags and books are
 //! what the log says, byte for byte, and the same as a store in memory that nothing ever happened to.
+#![allow(clippy::disallowed_methods, reason = "waiting for another process needs a clock")]
 
 use crate::dice::{Dice, seed};
 use crate::server::{Cluster, Server, cli, until};
@@ -130,7 +131,7 @@ impl Ride {
         let _ = self.settle().await;
         let _ = self.stop.send(true);
         self.live.await.unwrap().unwrap();
-        verify(self.seed, &self.log, &*self.store).await;
+        verify(self.seed, &self.log, &self.store).await;
     }
 }
 

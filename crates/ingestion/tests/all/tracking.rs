@@ -743,7 +743,10 @@ async fn browsers_may_ask_before_they_send() {
 }
 
 /// One good request of each protocol.
-fn good() -> Vec<(Method, String, Vec<(&'static str, String)>, String)> {
+/// Method, path, headers and body.
+type Sent = (Method, String, Vec<(&'static str, String)>, String);
+
+fn good() -> Vec<Sent> {
     let auth = || ("authorization", basic(WRITE));
     let cloud = json!({"specversion": "1.0", "id": "1", "source": "s", "type": "search", "subject": "42"}).to_string();
     vec![

@@ -10,6 +10,7 @@
 )]
 
 mod api;
+mod backends;
 mod cdnow;
 mod demo;
 mod edges;
