@@ -523,7 +523,7 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
                 .map(|(partition, record)| (*partition, Bytes::from(record.encode())))
                 .collect();
             point!("step.derive.before");
-            let _ = self.log.append(records).await?;
+            let _ = self.log.append_owed(records).await?;
             point!("step.derive.after");
         }
         if !dead_letters.is_empty() && !mutant("dead_letter_dropped") {

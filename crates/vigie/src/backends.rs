@@ -53,6 +53,10 @@ impl Log for AnyLog {
         each_log!(self, log => log.append(records).await)
     }
 
+    async fn append_owed(&self, records: Vec<(Partition, Bytes)>) -> Result<Vec<Position>, LogError> {
+        each_log!(self, log => log.append_owed(records).await)
+    }
+
     fn reader(&self, from: BTreeMap<Partition, Offset>) -> Result<AnyReader, LogError> {
         Ok(match self {
             Self::Embedded(log) => AnyReader::Embedded(Box::new(log.reader(from)?)),

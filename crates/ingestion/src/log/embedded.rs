@@ -21,7 +21,7 @@
 //!
 //! | what fails | what happens |
 //! |---|---|
-//! | less than `keep_free_bytes` and the reserve are free | the callers get `Unavailable` before anything is written; asked again at each append, and once a second |
+//! | less than `keep_free_bytes` and the reserve are free | the callers of `append` get `Unavailable` before anything is written; asked again at each append, and once a second. `append_owed` goes on |
 //! | write, for want of space, of write permission or of descriptors | the file is cut back to the last block, the callers get `Unavailable`; every later append tries again, and a probe each second when there is none |
 //! | any other write, any fdatasync, the directory's fsync after a rename | poisoned: every later append is refused until the process has been restarted |
 //! | process or machine dies | the last block may be torn: dropped at the next start, it was never acknowledged |
@@ -218,10 +218,20 @@ struct Queue {
     closed: bool,
 }
 
+/// Which room an append may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Claim {
+    /// What is left beside the reserve.
+    New,
+    /// The reserve too: it follows from what was accepted.
+    Owed,
+}
+
 #[derive(Debug)]
 struct Job {
     records: Vec<(Partition, Bytes)>,
     bytes: u64,
+    claim: Claim,
     answer: oneshot::Sender<Result<Vec<Position>, LogError>>,
 }
 
@@ -402,19 +412,14 @@ impl Log for EmbeddedLog {
     }
 
     fn append(&self, records: Vec<(Partition, Bytes)>) -> impl Future<Output = Result<Vec<Position>, LogError>> + Send {
-        let shared = Arc::clone(&self.shared);
-        async move {
-            if records.is_empty() {
-                return Ok(Vec::new());
-            }
-            let answer = shared
-                .enqueue(records)
-                .inspect_err(|error| shared.observer.0.refused(error.tag(), 1))?;
-            let ended = || LogError::Poisoned {
-                reason: "the writer has ended".into(),
-            };
-            answer.await.unwrap_or_else(|_| Err(ended()))
-        }
+        Shared::append(Arc::clone(&self.shared), records, Claim::New)
+    }
+
+    fn append_owed(
+        &self,
+        records: Vec<(Partition, Bytes)>,
+    ) -> impl Future<Output = Result<Vec<Position>, LogError>> + Send {
+        Shared::append(Arc::clone(&self.shared), records, Claim::Owed)
     }
 
     fn reader(&self, from: BTreeMap<Partition, Offset>) -> Result<EmbeddedReader, LogError> {
@@ -469,10 +474,28 @@ impl Shared {
             .unwrap_or_default()
     }
 
+    async fn append(
+        shared: Arc<Self>,
+        records: Vec<(Partition, Bytes)>,
+        claim: Claim,
+    ) -> Result<Vec<Position>, LogError> {
+        if records.is_empty() {
+            return Ok(Vec::new());
+        }
+        let answer = shared
+            .enqueue(records, claim)
+            .inspect_err(|error| shared.observer.0.refused(error.tag(), 1))?;
+        let ended = || LogError::Poisoned {
+            reason: "the writer has ended".into(),
+        };
+        answer.await.unwrap_or_else(|_| Err(ended()))
+    }
+
     /// Refuses at once or promises an answer.
     fn enqueue(
         &self,
         records: Vec<(Partition, Bytes)>,
+        claim: Claim,
     ) -> Result<oneshot::Receiver<Result<Vec<Position>, LogError>>, LogError> {
         check_partitions(&records, self.partitions)?;
         if let Health::Poisoned(reason) = &*self.health.borrow() {
@@ -496,7 +519,12 @@ impl Shared {
             });
         }
         queue.bytes += bytes;
-        queue.jobs.push_back(Job { records, bytes, answer });
+        queue.jobs.push_back(Job {
+            records,
+            bytes,
+            claim,
+            answer,
+        });
         drop(queue);
         self.wake.notify_one();
         Ok(answered)

@@ -69,6 +69,16 @@ pub trait Log: Send + Sync + 'static {
     /// Appends all records or none; durable when it returns. Positions come in the order of `records`.
     fn append(&self, records: Vec<(Partition, Bytes)>) -> impl Future<Output = Result<Vec<Position>, LogError>> + Send;
 
+    /// Appends what follows from records that the log already holds, such as an event sent on to the partition of its
+    /// customer. Like [`Log::append`], except that a log which keeps room for what it has accepted gives that room here:
+    /// what was let in can be finished while the door is closed.
+    fn append_owed(
+        &self,
+        records: Vec<(Partition, Bytes)>,
+    ) -> impl Future<Output = Result<Vec<Position>, LogError>> + Send {
+        self.append(records)
+    }
+
     /// A reader of exactly the named partitions, each starting at the given offset (inclusive).
     fn reader(&self, from: BTreeMap<Partition, Offset>) -> Result<Self::Reader, LogError>;
 

@@ -241,13 +241,18 @@ async fn a_disk_that_is_nearly_full_is_left_to_others() {
     log.free_reserve().unwrap();
     free(KEPT + RESERVE);
     assert!(log.append(one("refused too")).await.is_err());
+    // What follows from accepted records may take it, and the door stays closed to others.
+    drop(log.append_owed(one("owed")).await.unwrap());
+    assert!(matches!(log.health(), Health::Degraded(_)));
+    let (owed, new) = tokio::join!(log.append_owed(one("owed too")), log.append(one("refused beside it")));
+    assert!(owed.is_ok() && new.is_err(), "{owed:?} {new:?}");
     free(2 * KEPT + RESERVE + 1_000_000);
     drop(log.append(one("room again")).await.unwrap());
     assert_eq!(log.health(), Health::Ok);
     log.restore_reserve().unwrap();
     assert_eq!(std::fs::metadata(dir.path().join(RESERVE_FILE)).unwrap().len(), RESERVE);
     drop(log);
-    assert_eq!(payloads(dir.path()), ["the reserve is a file", "room again"]);
+    assert_eq!(payloads(dir.path()), ["the reserve is a file", "owed", "owed too", "room again"]);
 }
 
 /// While health says "not now" nobody sends anything, so the log has to find out by itself.

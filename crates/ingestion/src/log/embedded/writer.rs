@@ -3,7 +3,7 @@
 
 use super::directory::begin;
 use super::disk::{Disk, SegmentFile, poisoned, write_error};
-use super::{Durable, GroupCommit, Job, Monotonic, Shared};
+use super::{Claim, Durable, GroupCommit, Job, Monotonic, Shared};
 use crate::log::segment::{self, Header, Place};
 use crate::log::{Health, LogError};
 use std::sync::atomic::Ordering;
@@ -57,7 +57,7 @@ impl Writer {
         }
     }
 
-    /// Takes as many appends as fit into one group commit, at least one.
+    /// Takes as many appends of one claim as fit into one group commit, at least one.
     fn wait(&self) -> Work {
         let mut queue = self.shared.queue();
         while queue.jobs.is_empty() {
@@ -75,10 +75,11 @@ impl Writer {
                 queue = self.shared.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
             }
         }
-        let mut jobs = Vec::new();
+        let mut jobs: Vec<Job> = Vec::new();
         let mut bytes = 0;
         while let Some(job) = queue.jobs.front() {
-            if !jobs.is_empty() && bytes + job.bytes > self.shared.limits.group_commit_bytes {
+            let full = bytes + job.bytes > self.shared.limits.group_commit_bytes;
+            if jobs.first().is_some_and(|first| full || first.claim != job.claim) {
                 break;
             }
             bytes += job.bytes;
@@ -89,8 +90,12 @@ impl Writer {
     }
 
     fn commit(&mut self, jobs: Vec<Job>) {
-        let result = self.write_block(&jobs);
-        self.judge(&result);
+        let owed = jobs.first().is_some_and(|job| job.claim == Claim::Owed);
+        let result = self.write_block(&jobs, owed);
+        // That the reserve could be used says nothing about room for others.
+        if !(owed && result.is_ok()) {
+            self.judge(&result);
+        }
         let bytes: u64 = jobs.iter().map(|job| job.bytes).sum();
         self.shared.queue().bytes -= bytes;
         match result {
@@ -113,12 +118,14 @@ impl Writer {
     }
 
     /// One block: written, synced, published. All its records or none.
-    fn write_block(&mut self, jobs: &[Job]) -> Result<Vec<Position>, LogError> {
+    fn write_block(&mut self, jobs: &[Job], owed: bool) -> Result<Vec<Position>, LogError> {
         if let Health::Poisoned(reason) = &*self.shared.health.borrow() {
             return Err(LogError::Poisoned { reason: reason.clone() });
         }
         self.cut()?;
-        self.leave_room(jobs.iter().map(|job| job.bytes).sum())?;
+        if !owed {
+            self.leave_room(jobs.iter().map(|job| job.bytes).sum())?;
+        }
         if self.end.place.offset >= self.shared.limits.segment_bytes && self.end.sequence > self.end.place.segment {
             point!("log.roll.before");
             self.roll()?;
