@@ -277,13 +277,30 @@ impl<L: Log> DeadLetters<L> {
 
     /// Opens the journal and reads it once from its start.
     pub async fn open(log: Arc<L>) -> Result<Self, JournalError> {
-        let first = log.starts().first().copied().unwrap_or_default();
-        let end = log.ends().first().copied().unwrap_or_default();
-        let mut index = Index::default();
-        let mut reader = log.reader(BTreeMap::from([(PARTITION, first)]))?;
-        let mut at = first;
+        let index = Index {
+            read: log.starts().first().copied().unwrap_or_default(),
+            ..Index::default()
+        };
+        let journal = Self {
+            log,
+            index: Arc::new(Mutex::new(index)),
+        };
+        journal.refresh().await?;
+        Ok(journal)
+    }
+
+    /// Reads what other processes have added since.
+    pub async fn refresh(&self) -> Result<(), JournalError> {
+        let end = self.log.ends().first().copied().unwrap_or_default();
+        let mut at = self.index().read;
+        if at >= end {
+            return Ok(());
+        }
+        let mut reader = self.log.reader(BTreeMap::from([(PARTITION, at)]))?;
         while at < end {
-            for entry in reader.next(1000, 1 << 20, READ_WAIT).await? {
+            let entries = reader.next(1000, 1 << 20, READ_WAIT).await?;
+            let mut index = self.index();
+            for entry in entries {
                 at = entry.position.offset.next();
                 match decode(&entry.payload).ok_or(JournalError::Entry {
                     offset: entry.position.offset,
@@ -294,11 +311,9 @@ impl<L: Log> DeadLetters<L> {
                     Decoded::Retried(id) => index.mark(id),
                 }
             }
+            index.read = index.read.max(at);
         }
-        Ok(Self {
-            log,
-            index: Arc::new(Mutex::new(index)),
-        })
+        Ok(())
     }
 
     /// Keeps letters; durable when it returns. A letter that is there already is not written again.
@@ -322,6 +337,7 @@ impl<L: Log> DeadLetters<L> {
         let mut index = self.index();
         for ((answer, id, letter), position) in written.into_iter().zip(positions) {
             let new = index.insert(id, &letter, position.offset);
+            index.has_read(position.offset);
             if let Some(answer) = answers.get_mut(answer) {
                 answer.new = new;
             }
@@ -331,11 +347,13 @@ impl<L: Log> DeadLetters<L> {
 
     /// Records that a letter was fed again; durable when it returns.
     pub async fn mark_retried(&self, id: LetterId) -> Result<(), LogError> {
-        let _position = self
+        let positions = self
             .log
             .append(vec![(PARTITION, encode(&Entry::Retried { id }))])
             .await?;
-        self.index().mark(id);
+        let mut index = self.index();
+        index.mark(id);
+        positions.iter().for_each(|position| index.has_read(position.offset));
         Ok(())
     }
 
@@ -346,6 +364,7 @@ impl<L: Log> DeadLetters<L> {
         cursor: Option<Cursor>,
         limit: usize,
     ) -> Result<Page, JournalError> {
+        self.refresh().await?;
         let before = cursor.map_or(u64::MAX, |cursor| cursor.0);
         let wanted: Vec<(u64, LetterId)> = {
             let index = self.index();
@@ -372,6 +391,7 @@ impl<L: Log> DeadLetters<L> {
 
     /// One letter of a workspace. A letter of another workspace is `None`, as if it did not exist (WS-1).
     pub async fn get(&self, workspace: &Workspace, id: LetterId) -> Result<Option<Stored>, JournalError> {
+        self.refresh().await?;
         let place = self.index().by_id.get(&id).copied();
         let Some(place) = place else { return Ok(None) };
         let stored = self.read(id, Offset(place.offset)).await?;
@@ -416,6 +436,8 @@ impl<L: Log> DeadLetters<L> {
 /// What is held in memory of the journal. Ids are hashes of our own, so no map here can be made to collide.
 #[derive(Debug, Default)]
 struct Index {
+    /// Up to where the journal was read; what several processes added at once may be read once more.
+    read: Offset,
     by_id: HashMap<LetterId, Place>,
     /// Every indexed letter in the order of the journal, to know the oldest.
     order: BTreeMap<u64, Workspace>,
@@ -459,6 +481,13 @@ impl Index {
             let _place = self.by_id.remove(&id);
         }
         true
+    }
+
+    /// What stands there was added by this process, or read.
+    fn has_read(&mut self, offset: Offset) {
+        if offset == self.read {
+            self.read = offset.next();
+        }
     }
 
     fn mark(&mut self, id: LetterId) {

@@ -8,8 +8,8 @@
 //! Bound: it holds at most [`ArchivistOptions::rows`] records or [`ArchivistOptions::bytes`] bytes of payload.
 
 use crate::errors::WorkerError;
-use crate::live::{Clock, passing};
-use crate::meta::Meta;
+use crate::live::Clock;
+use crate::meta::{Books, Meta};
 use crate::status::{PartitionStatus, StatusHandle};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
-use vigie_event::{Judgement, Offset, Partition, Position, Timestamp};
+use vigie_event::{Judgement, Offset, Partition, Position, Timestamp, Workspace};
 use vigie_failpoint::point;
 use vigie_ingestion::log::{Entry, Log, LogReader};
 use vigie_store::Store;
@@ -26,6 +26,8 @@ use vigie_store::Store;
 const IDLE: Duration = Duration::from_millis(200);
 /// Pause before a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(2);
+/// Looks in a row that bring nothing of what is known to be in the log before a request is given up.
+const LOOKS: u32 = 50;
 /// Runs of judgements fetched in one call.
 const RUNS: usize = 1_000;
 
@@ -100,24 +102,38 @@ impl ArchivistHandle {
     }
 }
 
-/// How far a store has come, for tools that have a store and no worker.
+/// How far a store has come, for who has a store and no worker.
 pub async fn committed<S: Store>(store: &S) -> Result<StatusHandle, WorkerError> {
     let status = StatusHandle::default();
+    look(store, &status).await?;
+    Ok(status)
+}
+
+/// Brings a status up to what the store says now: positions, clocks, timers and books of all partitions. For processes
+/// that follow workers elsewhere.
+pub async fn look<S: Store>(store: &S, status: &StatusHandle) -> Result<(), WorkerError> {
+    let mut partitions = BTreeMap::new();
+    let mut books: BTreeMap<Workspace, Books> = BTreeMap::new();
     for partition in (0..store.partitions()).map(Partition) {
         let meta = match store.partition(partition).await? {
             Some(bytes) => Meta::decode(&bytes).ok_or(WorkerError::Meta { partition })?,
             None => Meta::default(),
         };
+        for (workspace, settled) in &meta.books {
+            books.entry(workspace.clone()).or_default().add(settled);
+        }
         let progress = PartitionStatus {
             next: meta.next,
             clock: meta.clock,
             due: store.next_due(partition).await?,
         };
-        status.update(|status| {
-            let _ = status.partitions.insert(partition, progress);
-        });
+        let _ = partitions.insert(partition, progress);
     }
-    Ok(status)
+    status.update(|status| {
+        status.partitions = partitions;
+        status.books = books;
+    });
+    Ok(())
 }
 
 /// The archivist of one log, one store and one shelf.
@@ -128,6 +144,8 @@ pub struct Archivist<L: Log, S: Store, A: Shelf> {
     status: StatusHandle,
     options: ArchivistOptions,
     reader: L::Reader,
+    /// Where the reader stands in each partition.
+    read: BTreeMap<Partition, Offset>,
     /// Read and not on the shelf yet, per partition in order of offset.
     waiting: BTreeMap<Partition, Vec<Entry>>,
     rows: usize,
@@ -146,10 +164,11 @@ impl<L: Log, S: Store, A: Shelf> Archivist<L, S, A> {
         status: StatusHandle,
         options: ArchivistOptions,
     ) -> Result<(Self, ArchivistHandle), WorkerError> {
-        let from = (0..).map(Partition).zip(shelf.ends()).collect();
+        let from: BTreeMap<Partition, Offset> = (0..).map(Partition).zip(shelf.ends()).collect();
         let (sender, requests) = mpsc::channel(64);
         let archivist = Self {
-            reader: log.reader(from)?,
+            reader: log.reader(from.clone())?,
+            read: from,
             store,
             shelf,
             status,
@@ -192,7 +211,9 @@ impl<L: Log, S: Store, A: Shelf> Archivist<L, S, A> {
                 self.answer(request, now, &noted).await?;
             }
             if stopping && !found {
-                self.attempt(now, &noted).await?;
+                if let Err(reason) = self.reach(now, &noted).await? {
+                    tracing::warn!(reason, "the archive is written at the next start");
+                }
                 return Ok(());
             }
         }
@@ -200,13 +221,49 @@ impl<L: Log, S: Store, A: Shelf> Archivist<L, S, A> {
 
     /// Writes everything that the worker has committed, once: for tools that have a log and a store but no server.
     pub async fn catch_up(mut self, noted: impl Fn(Result<usize, &str>) + Send) -> Result<(), WorkerError> {
-        loop {
-            let found = self.fill(Duration::ZERO, Timestamp(0)).await?;
-            if !found || self.is_full() {
-                self.write(&noted).await?.map_err(WorkerError::Archive)?;
+        self.reach(Timestamp(0), &noted).await?.map_err(WorkerError::Archive)
+    }
+
+    /// Whether the worker has committed records that were not read yet.
+    fn is_behind(&self) -> bool {
+        self.status.read(|status| {
+            let mut partitions = status.partitions.iter();
+            partitions.any(|(partition, state)| self.read.get(partition).is_none_or(|read| *read < state.next))
+        })
+    }
+
+    /// Reads on to what the worker has committed by now, unless enough waits. They are in the log; but that a look at it
+    /// brings nothing only says that it took too long.
+    async fn follow(&mut self, now: Timestamp) -> Result<Result<(), String>, WorkerError> {
+        let mut looks = 0;
+        while self.is_behind() && !self.is_full() {
+            looks = if self.fill(IDLE, now).await? { 0 } else { looks + 1 };
+            if looks >= LOOKS {
+                return Ok(Err(
+                    "the log does not hold, or does not tell, what the store says was folded".to_owned(),
+                ));
             }
-            if !found {
-                return Ok(());
+        }
+        Ok(Ok(()))
+    }
+
+    /// Writes everything that the worker has committed by now.
+    async fn reach(
+        &mut self,
+        now: Timestamp,
+        noted: &impl Fn(Result<usize, &str>),
+    ) -> Result<Result<(), String>, WorkerError> {
+        loop {
+            let followed = self.follow(now).await?;
+            let waited = self.rows;
+            let written = self.write(noted).await?;
+            if followed.is_err() || written.is_err() || !self.is_behind() {
+                return Ok(followed.and(written));
+            }
+            if self.rows >= waited {
+                return Ok(Err(
+                    "too many records that are not folded yet wait; ask again later".to_owned()
+                ));
             }
         }
     }
@@ -243,6 +300,7 @@ impl<L: Log, S: Store, A: Shelf> Archivist<L, S, A> {
         }
         let _ = self.oldest.get_or_insert(now);
         for entry in entries {
+            let _ = self.read.insert(entry.position.partition, entry.position.offset.next());
             self.rows += 1;
             self.bytes += entry.payload.len();
             self.waiting.entry(entry.position.partition).or_default().push(entry);
@@ -256,16 +314,17 @@ impl<L: Log, S: Store, A: Shelf> Archivist<L, S, A> {
         now: Timestamp,
         noted: &impl Fn(Result<usize, &str>),
     ) -> Result<(), WorkerError> {
-        // What was committed when the request came is in the log already.
-        while !self.is_full() && self.fill(Duration::ZERO, now).await? {}
         match request {
             Request::Flush(reply) => {
-                let outcome = self.write(noted).await?;
+                let outcome = self.reach(now, noted).await?;
                 let _ = reply.send(outcome.map(|()| self.shelf.ends()));
             }
             Request::Tail(reply) => {
-                let rows = self.ready().await;
-                let _ = reply.send(rows.map_err(|error| error.to_string()));
+                let rows = match self.follow(now).await? {
+                    Ok(()) => self.ready().await.map_err(|error| error.to_string()),
+                    Err(reason) => Err(reason),
+                };
+                let _ = reply.send(rows);
             }
         }
         Ok(())
@@ -279,7 +338,7 @@ impl<L: Log, S: Store, A: Shelf> Archivist<L, S, A> {
     /// Puts what is ready on the shelf. The outer error is the pipeline's, the inner one the shelf's.
     async fn write(&mut self, noted: &impl Fn(Result<usize, &str>)) -> Result<Result<(), String>, WorkerError> {
         let rows = match self.ready().await {
-            Err(error) if passing(&error) => {
+            Err(error) if error.is_passing() => {
                 let reason = error.to_string();
                 noted(Err(&reason));
                 return Ok(Err(reason));
@@ -312,7 +371,7 @@ impl<L: Log, S: Store, A: Shelf> Archivist<L, S, A> {
         // The archive is durable now; forgetting too little is harmless.
         point!("archive.forget.before");
         match self.store.forget_judged(&ends).await.map_err(WorkerError::from) {
-            Err(error) if passing(&error) => {
+            Err(error) if error.is_passing() => {
                 tracing::warn!(reason = %error, "judgements are kept until the next flush")
             }
             forgotten => forgotten?,

@@ -86,3 +86,21 @@ pub enum WorkerError {
         reason: String,
     },
 }
+
+impl WorkerError {
+    /// Whether somebody else has taken a partition over, so that this worker's writes are refused.
+    #[must_use]
+    pub fn is_fenced(&self) -> bool {
+        matches!(self, Self::Store(vigie_store::StoreError::Fenced { .. }))
+    }
+
+    /// Whether waiting may help: the log or the store cannot be reached for now.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Log(error) => error.class() == vigie_ingestion::log::ErrorClass::External,
+            Self::Store(error) => error.class() == vigie_store::ErrorClass::External,
+            _ => false,
+        }
+    }
+}

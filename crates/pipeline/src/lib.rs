@@ -40,12 +40,13 @@ mod startup;
 mod status;
 mod worker;
 
-pub use archivist::{Archivist, ArchivistHandle, ArchivistOptions, Shelf, Shelved, committed};
+pub use archivist::{Archivist, ArchivistHandle, ArchivistOptions, Shelf, Shelved, committed, look};
 pub use errors::WorkerError;
 pub use fold::{DEDUP_DAYS, DEDUP_IDS};
 pub use live::{Clock, Live, LiveOptions};
 pub use meta::{Active, ActiveError, Books};
 pub use sandbox::Sandbox;
 pub use sim::Sim;
+pub use startup::{backlog, inaugurate};
 pub use status::{PartitionStatus, Status, StatusHandle};
 pub use worker::{DeadLetter, DeadLetterSink, Worker};

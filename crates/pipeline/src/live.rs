@@ -59,15 +59,21 @@ impl<L: Log, S: Store, D: DeadLetterSink> Live<L, S, D> {
 
     /// Runs until `stop` becomes true (then everything that the log holds by that time is folded and persisted) or until
     /// the worker cannot go on.
-    pub async fn run(mut self, clock: Clock, mut stop: watch::Receiver<bool>) -> Result<(), WorkerError> {
-        let outcome = self.follow(&clock, &mut stop).await;
+    pub async fn run(self, clock: Clock, stop: watch::Receiver<bool>) -> Result<(), WorkerError> {
+        let status = self.worker.status();
+        let outcome = self.drive(clock, stop).await;
         if let Err(error) = &outcome {
-            let reason = error.to_string();
-            tracing::error!(reason, "the worker stopped");
-            self.worker.status().update(|status| status.stopped = Some(reason));
+            status.stop(error.to_string());
         }
-        self.worker.store().persist().await?;
         outcome
+    }
+
+    /// The same for who decides himself what an error means: another worker may go on where this one ended.
+    pub async fn drive(mut self, clock: Clock, mut stop: watch::Receiver<bool>) -> Result<(), WorkerError> {
+        let outcome = self.follow(&clock, &mut stop).await;
+        let persisted = self.worker.store().persist().await;
+        outcome?;
+        Ok(persisted?)
     }
 
     async fn follow(&mut self, clock: &Clock, stop: &mut watch::Receiver<bool>) -> Result<(), WorkerError> {
@@ -117,13 +123,18 @@ impl<L: Log, S: Store, D: DeadLetterSink> Live<L, S, D> {
     /// stored.
     async fn wait_out(&mut self, mut error: WorkerError, stop: &watch::Receiver<bool>) -> Result<(), WorkerError> {
         loop {
-            if !passing(&error) || *stop.borrow() {
+            if !error.is_passing() || *stop.borrow() {
                 return Err(error);
             }
             tracing::warn!(reason = %error, "waiting");
+            let status = self.worker.status();
+            status.wait(Some(error.to_string()));
             tokio::time::sleep(RETRY).await;
             match self.worker.recover().await {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    status.wait(None);
+                    return Ok(());
+                }
                 Err(again) => error = again,
             }
         }
@@ -153,7 +164,7 @@ impl<L: Log, S: Store, D: DeadLetterSink> Live<L, S, D> {
             return Ok(());
         }
         match self.worker.tick(&due, now).await {
-            Err(error) if passing(&error) => tracing::warn!(reason = %error, "tick was not appended"),
+            Err(error) if error.is_passing() => tracing::warn!(reason = %error, "tick was not appended"),
             outcome => outcome?,
         }
         due.into_iter().for_each(|partition| {
@@ -167,15 +178,6 @@ impl<L: Log, S: Store, D: DeadLetterSink> Live<L, S, D> {
 /// or a jump of an hour and back would stop ticks for an hour.
 fn passed(since: Timestamp, now: Timestamp, ms: i64) -> bool {
     now < since || now.ms_since(since) >= ms
-}
-
-/// Whether waiting may help.
-pub(crate) fn passing(error: &WorkerError) -> bool {
-    match error {
-        WorkerError::Log(error) => error.class() == vigie_ingestion::log::ErrorClass::External,
-        WorkerError::Store(error) => error.class() == vigie_store::ErrorClass::External,
-        _ => false,
-    }
 }
 
 /// Age of the first record of a batch.

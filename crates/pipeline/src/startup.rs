@@ -2,7 +2,7 @@
 //! force by control records. It folds nothing and commits nothing.
 
 use crate::errors::WorkerError;
-use crate::meta::{Active, PartitionState};
+use crate::meta::{Active, Meta, PartitionState};
 use crate::worker::{DeadLetterSink, Worker, decode};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -48,73 +48,123 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
     /// Reads the part of the log that is not folded yet: counts its events per workspace (the part of the books that is in
     /// flight) and notes what it will put in force.
     pub async fn survey(&mut self) -> Result<BTreeMap<Workspace, u64>, WorkerError> {
-        let mut counts: BTreeMap<Workspace, u64> = BTreeMap::new();
-        let ends = self.log.ends();
-        let mut open: BTreeMap<Partition, Offset> = BTreeMap::new();
-        for (partition, state) in &self.states {
-            let end = ends.get(usize::from(partition.0)).copied().unwrap_or_default();
-            if state.meta.next < end {
-                let _ = open.insert(*partition, state.meta.next);
-            }
-        }
-        if open.is_empty() {
-            return Ok(counts);
-        }
-        // A step that was repeated after a crash may have appended its derived records twice: only the first counts, as in
-        // the fold.
-        let mut met: BTreeMap<(Partition, Partition), Origin> = BTreeMap::new();
-        let mut reader = self.log.reader(open.clone())?;
-        while !open.is_empty() {
-            for entry in reader.next(10_000, 16 << 20, std::time::Duration::from_secs(1)).await? {
-                let partition = entry.position.partition;
-                let end = ends.get(usize::from(partition.0)).copied().unwrap_or_default();
-                if entry.position.offset.next() >= end {
-                    let _ = open.remove(&partition);
-                }
-                if entry.position.offset >= end {
-                    continue;
-                }
-                let record = decode(&entry)?;
-                if let Body::Control(Control::Activate { model, policies, .. }) = &record.body {
-                    let active = Active::parse(model, policies).map_err(|error| WorkerError::Control {
-                        position: entry.position,
-                        reason: error.to_string(),
-                    })?;
-                    let _ = self.coming.insert(partition, Arc::new(active));
-                }
-                let repeated = record.origin.is_some_and(|origin| {
-                    let key = (partition, origin.position.partition);
-                    let repeated = met.get(&key).is_some_and(|met| *met >= origin);
-                    if !repeated {
-                        let _ = met.insert(key, origin);
-                    }
-                    repeated
-                });
-                let workspace = match &record.body {
-                    Body::Event(event) => Some(&event.workspace),
-                    // A forwarded event counts here unless its source will be read, and forwarded, again.
-                    Body::Forward(forward) => record
-                        .origin
-                        .filter(|origin| {
-                            let source = self.states.get(&origin.position.partition);
-                            let taken = self
-                                .states
-                                .get(&partition)
-                                .and_then(|state| state.meta.origins.get(&origin.position.partition));
-                            !repeated
-                                && source.is_some_and(|state| origin.position.offset < state.meta.next)
-                                && taken.is_none_or(|taken| taken < origin)
-                        })
-                        .map(|_| &forward.event.workspace),
-                    _ => None,
-                };
-                if let Some(workspace) = workspace {
-                    *counts.entry(workspace.clone()).or_default() += 1;
-                }
-            }
-        }
-        Ok(counts)
+        let ahead = survey(&*self.log, &self.states).await?;
+        self.coming.extend(ahead.coming);
+        Ok(ahead.events)
     }
+}
+
+/// What a log holds beyond the stored state.
+struct Ahead {
+    /// Events by workspace.
+    events: BTreeMap<Workspace, u64>,
+    /// What will be put in force, by partition.
+    coming: BTreeMap<Partition, Arc<Active>>,
+}
+
+/// Events that are in the log and not folded yet, by workspace: the part of the books that is in flight, for who has a store
+/// and no worker. It reads that part of the log.
+pub async fn backlog<L: Log, S: Store>(log: &L, store: &S) -> Result<BTreeMap<Workspace, u64>, WorkerError> {
+    let mut states = BTreeMap::new();
+    for partition in (0..store.partitions()).map(Partition) {
+        let meta = match store.partition(partition).await? {
+            Some(bytes) => Meta::decode(&bytes).ok_or(WorkerError::Meta { partition })?,
+            None => Meta::default(),
+        };
+        let _ = states.insert(partition, PartitionState { meta, active: None });
+    }
+    Ok(survey(log, &states).await?.events)
+}
+
+/// Puts model and policies in force where a partition holds nothing at all: no event may stand before the first control
+/// record. Whoever lets events in calls it first; that two do it at once is harmless.
+pub async fn inaugurate<L: Log>(log: &L, model: &str, policies: &str, at: Timestamp) -> Result<bool, WorkerError> {
+    let body = Body::Control(Control::Activate {
+        at,
+        model: model.into(),
+        policies: policies.into(),
+    });
+    let bytes = Bytes::from(Record::new(body).encode());
+    let empty = |end: &(u16, Offset)| end.1 == Offset(0);
+    let records: Vec<_> = (0..)
+        .zip(log.ends())
+        .filter(empty)
+        .map(|(partition, _)| (Partition(partition), bytes.clone()))
+        .collect();
+    if records.is_empty() {
+        return Ok(false);
+    }
+    let _ = log.append(records).await?;
+    Ok(true)
+}
+
+async fn survey<L: Log>(log: &L, states: &BTreeMap<Partition, PartitionState>) -> Result<Ahead, WorkerError> {
+    let mut counts: BTreeMap<Workspace, u64> = BTreeMap::new();
+    let ends = log.ends();
+    let mut open: BTreeMap<Partition, Offset> = BTreeMap::new();
+    for (partition, state) in states {
+        let end = ends.get(usize::from(partition.0)).copied().unwrap_or_default();
+        if state.meta.next < end {
+            let _ = open.insert(*partition, state.meta.next);
+        }
+    }
+    let mut coming = BTreeMap::new();
+    if open.is_empty() {
+        return Ok(Ahead { events: counts, coming });
+    }
+    // A step that was repeated after a crash may have appended its derived records twice: only the first counts, as in
+    // the fold.
+    let mut met: BTreeMap<(Partition, Partition), Origin> = BTreeMap::new();
+    let mut reader = log.reader(open.clone())?;
+    while !open.is_empty() {
+        for entry in reader.next(10_000, 16 << 20, std::time::Duration::from_secs(1)).await? {
+            let partition = entry.position.partition;
+            let end = ends.get(usize::from(partition.0)).copied().unwrap_or_default();
+            if entry.position.offset.next() >= end {
+                let _ = open.remove(&partition);
+            }
+            if entry.position.offset >= end {
+                continue;
+            }
+            let record = decode(&entry)?;
+            if let Body::Control(Control::Activate { model, policies, .. }) = &record.body {
+                let active = Active::parse(model, policies).map_err(|error| WorkerError::Control {
+                    position: entry.position,
+                    reason: error.to_string(),
+                })?;
+                let _ = coming.insert(partition, Arc::new(active));
+            }
+            let repeated = record.origin.is_some_and(|origin| {
+                let key = (partition, origin.position.partition);
+                let repeated = met.get(&key).is_some_and(|met| *met >= origin);
+                if !repeated {
+                    let _ = met.insert(key, origin);
+                }
+                repeated
+            });
+            let workspace = match &record.body {
+                Body::Event(event) => Some(&event.workspace),
+                // A forwarded event counts here unless its source will be read, and forwarded, again.
+                Body::Forward(forward) => record
+                    .origin
+                    .filter(|origin| {
+                        let source = states.get(&origin.position.partition);
+                        let taken = states
+                            .get(&partition)
+                            .and_then(|state| state.meta.origins.get(&origin.position.partition));
+                        !repeated
+                            && source.is_some_and(|state| origin.position.offset < state.meta.next)
+                            && taken.is_none_or(|taken| taken < origin)
+                    })
+                    .map(|_| &forward.event.workspace),
+                _ => None,
+            };
+            if let Some(workspace) = workspace {
+                *counts.entry(workspace.clone()).or_default() += 1;
+            }
+        }
+    }
+    Ok(Ahead { events: counts, coming })
 }
 
 /// Reads one control record of the log.

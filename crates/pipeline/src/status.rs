@@ -30,6 +30,8 @@ pub struct Status {
     pub touched_by_event: u64,
     /// Customer records written because of a timer, in this process.
     pub touched_by_timer: u64,
+    /// Why the worker waits, while it does: the log or the store cannot be reached for now.
+    pub waiting: Option<String>,
     /// Why the worker stopped, once it has.
     pub stopped: Option<String>,
 }
@@ -48,6 +50,17 @@ impl StatusHandle {
     /// Looks at the latest status without copying it.
     pub fn read<T>(&self, look: impl FnOnce(&Status) -> T) -> T {
         look(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Says why nothing is folded for now, or that there is no reason any more.
+    pub fn wait(&self, reason: Option<String>) {
+        self.update(|status| status.waiting = reason);
+    }
+
+    /// Says why nothing will be folded any more in this process.
+    pub fn stop(&self, reason: String) {
+        tracing::error!(reason, "the worker stopped");
+        self.update(|status| status.stopped = Some(reason));
     }
 
     pub(crate) fn update(&self, change: impl FnOnce(&mut Status)) {

@@ -140,6 +140,13 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
         Ok(persisted?)
     }
 
+    /// Publishes its progress there instead, for who follows one worker after another.
+    pub async fn reporting_to(mut self, status: StatusHandle) -> Result<Self, WorkerError> {
+        self.status = status;
+        self.publish_all().await?;
+        Ok(self)
+    }
+
     /// Keeps what became of each record in the store, for the archive to fetch.
     #[must_use]
     pub fn keeping_judgements(mut self) -> Self {

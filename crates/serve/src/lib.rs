@@ -63,6 +63,20 @@ pub fn router<S: Store>(state: ApiState<S>) -> Router {
         .with_state(state)
 }
 
+/// Health, readiness and version alone, for a process that has nothing else to answer.
+pub fn probes(readiness: Arc<dyn Fn() -> Readiness + Send + Sync>, build: Build) -> Router {
+    let ready = get(move || std::future::ready(operations::answer((readiness)())));
+    let health = || get(operations::health);
+    let mut router = Router::new()
+        .route("/healthz", health())
+        .route("/readyz", ready.clone())
+        .route("/version", get(move || std::future::ready(axum::Json(build.clone()))));
+    for (alias, of) in ALIASES {
+        router = router.route(alias, if of == "/readyz" { ready.clone() } else { health() });
+    }
+    router
+}
+
 /// Method, path and handler of a route.
 type Endpoint<S> = (Method, &'static str, MethodRouter<Arc<ApiState<S>>>);
 

@@ -35,7 +35,10 @@ pub(crate) async fn health() -> &'static str {
     ),
 )]
 pub(crate) async fn ready<S: Send + Sync + 'static>(State(state): Api<S>) -> (StatusCode, Json<Readiness>) {
-    let readiness = (state.readiness)();
+    answer((state.readiness)())
+}
+
+pub(crate) fn answer(readiness: Readiness) -> (StatusCode, Json<Readiness>) {
     let status = if readiness.reasons.is_empty() {
         StatusCode::OK
     } else {

@@ -24,6 +24,8 @@ use vigie_telemetry::{AuditVerdict, Metrics};
 pub(crate) const OPENAPI: &str = include_str!("auditor.json");
 /// Attempts to find the store between two steps; a snapshot in the midst of one tells nothing.
 const ATTEMPTS: u32 = 20;
+/// After so long no further attempt is begun: each reads the sample's whole history.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Pause before another snapshot.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -108,10 +110,16 @@ impl Auditor {
 
     async fn attempt(&self, sample: Sample) -> Result<Report> {
         let mut attempts = 0;
+        let started = tokio::time::Instant::now();
         loop {
             attempts += 1;
             let snapshot = self.past.store.snapshot().await?;
-            let flushed = self.past.archivist.flush().await;
+            let archivist = self
+                .past
+                .archivist
+                .as_ref()
+                .context("another process writes the archive")?;
+            let flushed = archivist.flush().await;
             let _ends = flushed
                 .map_err(anyhow::Error::msg)
                 .context("the archive cannot be written")?;
@@ -124,6 +132,7 @@ impl Auditor {
             // A difference that is one is there the next time too; a snapshot within a step that fires very many timers
             // shows one that is none.
             if attempts == ATTEMPTS
+                || (attempts >= 3 && started.elapsed() >= PATIENCE)
                 || report.verdict == Verdict::Equal
                 || (attempts >= 3 && report.verdict == Verdict::Different)
             {

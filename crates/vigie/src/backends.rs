@@ -4,6 +4,7 @@
 use crate::config::{Config, Durability, LogBackend, StoreBackend};
 use crate::keyfile;
 use crate::server;
+use crate::topics;
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use vigie_event::{CustomerKey, FlagId, Offset, Partition, Position, Timestamp, Workspace};
 use vigie_ingestion::log::{EmbeddedLog, Entry, Health, Log, LogError, LogReader, Options};
 use vigie_kafka::config::{Mechanism, Sasl, Secret, Tls};
+use vigie_kafka::ownership::MemberOptions;
 use vigie_kafka::{Connection, KafkaLog, LogOptions, Security};
 use vigie_store::{
     Commit, CommitReceipt, Counts, EmbeddedSnapshot, EmbeddedStore, MemorySnapshot, RankCursor, RedisOptions,
@@ -256,7 +258,11 @@ pub(crate) async fn main_log(config: &Config, metrics: &Metrics) -> Result<AnyLo
             let options = Options::new(config.log.partitions);
             server::open_log(&config.data.dir, config, metrics, options).map(AnyLog::Embedded)
         }
-        LogBackend::Kafka => on_topic(config, &config.kafka.topic, config.log.partitions).await,
+        LogBackend::Kafka => {
+            // Of the journal's topic too, which is opened next.
+            vigie_kafka::topics::check(&connection(config), &topics::specs(config)).await?;
+            on_topic(config, &config.kafka.topic, config.log.partitions).await
+        }
     }
 }
 
@@ -305,6 +311,11 @@ pub(crate) fn connection(config: &Config) -> Connection {
         security: Security { tls, sasl },
         ..Connection::to(&kafka.brokers.join(","))
     }
+}
+
+/// How this process takes its share of the work.
+pub(crate) fn member(config: &Config) -> MemberOptions {
+    MemberOptions::new(&config.kafka.topic, &config.kafka.group)
 }
 
 /// The store. `used` says whether the log holds anything: then a store must be there already, since an empty one in its

@@ -8,7 +8,9 @@ use crate::config::commands::{self, ShowOptions};
 use crate::config::{self, Config, ConfigSources};
 use crate::demo::{self, Data};
 use crate::past::commands as commands_past;
+use crate::roles::{Role, Roles};
 use crate::server;
+use crate::topics;
 use anyhow::{Result, anyhow};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::io::{IsTerminal, Write};
@@ -29,6 +31,17 @@ struct Cli {
 enum Command {
     /// Run everything in one process: collector, worker, API; log and store on the local disk
     Up(Up),
+    /// Run some of the roles beside other processes, on Kafka and Redis
+    Run {
+        /// What this process does; several, separated by commas
+        #[arg(long, value_enum, required = true, value_delimiter = ',')]
+        role: Vec<Role>,
+        #[command(flatten)]
+        up: Up,
+    },
+    /// Plan or make the topics that the log needs
+    #[command(subcommand)]
+    Topics(topics::Topics),
     /// Show vigie at work on simulated or real purchases, with nothing to set up
     Demo(Demo),
     /// Check or show the configuration
@@ -67,10 +80,10 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
-struct Output {
+pub(crate) struct Output {
     /// Text for people, or JSON for machines
     #[arg(long, short, value_enum, default_value_t = Format::Text)]
-    output: Format,
+    pub(crate) output: Format,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -80,7 +93,7 @@ pub(crate) enum Format {
 }
 
 #[derive(Debug, Args)]
-struct Settings {
+pub(crate) struct Settings {
     /// Configuration file (TOML); config/reference.toml documents every setting
     #[arg(long, short)]
     config: Option<PathBuf>,
@@ -229,7 +242,9 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 
 fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Up(up) => self::up(up),
+        Command::Up(up) => self::up(up, None),
+        Command::Run { role, up } => self::up(up, Some(role)),
+        Command::Topics(topics) => topics.run(),
         Command::Demo(demo) => self::demo(&demo),
         Command::Config(ConfigCommand::Check { file, settings }) => {
             let sources = sources(
@@ -291,16 +306,16 @@ fn dispatch(command: Command) -> Result<(), Failure> {
     }
 }
 
-fn sources(settings: Settings, mut flags: Vec<(String, String)>) -> ConfigSources {
+pub(crate) fn sources(settings: Settings, mut flags: Vec<(String, String)>) -> ConfigSources {
     flags.extend(settings.settings);
     ConfigSources::of_process(settings.config, flags)
 }
 
-fn load(sources: ConfigSources) -> Result<Config, Failure> {
+pub(crate) fn load(sources: ConfigSources) -> Result<Config, Failure> {
     config::load(sources).map_err(|errors| Failure::Usage(errors.to_string()))
 }
 
-fn up(up: Up) -> Result<(), Failure> {
+fn up(up: Up, roles: Option<Vec<Role>>) -> Result<(), Failure> {
     let mut flags = Vec::new();
     if let Some(dir) = &up.data_dir {
         flags.push(("data.dir".to_owned(), dir.display().to_string()));
@@ -309,10 +324,17 @@ fn up(up: Up) -> Result<(), Failure> {
         flags.push(("server.listen".to_owned(), listen.to_string()));
     }
     let config = load(sources(up.settings, flags))?;
+    let roles = match roles {
+        None => Roles::all(),
+        Some(roles) => Roles::some(roles, &config).map_err(|error| Failure::Usage(format!("vigie: {error:#}\n")))?,
+    };
     vigie_telemetry::logging::install(config.log_output.format, config.log_output.level.as_str())?;
     runtime()?.block_on(async {
         let mut stop = StopSignal::new()?;
-        let running = server::start(&config, clocks::wall()).await?;
+        let running = tokio::select! {
+            running = server::start(&config, clocks::wall(), &roles) => running?,
+            () = stop.received() => return Ok(()),
+        };
         print(&started(&running, up.output.output))?;
         tokio::select! {
             () = stop.received() => {
@@ -356,7 +378,7 @@ fn demo(options: &Demo) -> Result<(), Failure> {
             once: options.once,
         };
         let stream = demo::Stream::open(&play, clocks::now())?;
-        let running = server::start(&config, stream.clock()).await?;
+        let running = server::start(&config, stream.clock(), &Roles::all()).await?;
         let outcome = tokio::select! {
             () = stop.received() => Ok(()),
             outcome = stream.play(&running, &play) => outcome,

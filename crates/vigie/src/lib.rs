@@ -5,13 +5,18 @@
 
 mod auditor;
 mod backends;
+mod books;
+mod bounds;
 pub mod cli;
 mod client;
 mod clocks;
 pub mod config;
+mod crew;
 mod demo;
 mod fitting;
 mod keyfile;
 mod past;
 mod replay;
+mod roles;
 mod server;
+mod topics;

@@ -1,15 +1,22 @@
-//! One process with all roles on the embedded default: log, store, worker, collector and API, wired together.
+//! One process with some or all of the roles: log, store, worker, archivist, collector and API, wired together.
 //!
 //! It decides the order of starting and stopping and nothing else. Starting: the log and the store are opened and
 //! verified, model and policies are put in force, the books are balanced, then the listener opens. Stopping: not ready,
 //! then no new connections, then the worker folds what is left, then everything is on the disk.
+//!
+//! Alone on its log and store (`vigie up`), a process has all partitions. Beside others (`vigie run`), its worker has those
+//! that the group assigns, and what it must know of the others it reads from the store.
 
 use crate::auditor::{self, Auditor};
 use crate::backends::{self, AnyLog, AnyStore};
+use crate::books;
+use crate::bounds;
 use crate::clocks::{self, Clock};
-use crate::config::{Config, StoreBackend};
+use crate::config::Config;
+use crate::crew::Crew;
 use crate::keyfile::{self, Generated};
 use crate::past::{self, Kept, Service};
+use crate::roles::{Role, Roles};
 use anyhow::{Context, Result, anyhow};
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -18,9 +25,11 @@ use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use axum::routing::get;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -31,23 +40,23 @@ use vigie_archive::{Archive, Mode};
 use vigie_event::{Partition, Workspace};
 use vigie_ingestion::dead_letters::{DeadLetters, Letter, Step};
 use vigie_ingestion::http::{ClockHandle, Collector, Doors, RequestId, Transport, serve};
-use vigie_ingestion::intake::{Counts, Intake};
+use vigie_ingestion::intake::Intake;
 use vigie_ingestion::keys::{KeyKind, KeyRing, Keys};
-use vigie_ingestion::limits::{JsonLimits, Limits, SegmentLimits, TransportLimits};
 use vigie_ingestion::log::{EmbeddedLog, GroupCommit, Health, Log, LogObserver, Options};
-use vigie_ingestion::rates::{Rate, RateLimits, Rates};
 use vigie_pipeline::{
-    Active, Archivist, ArchivistOptions, DeadLetter, DeadLetterSink, Live, LiveOptions, Status, StatusHandle, Worker,
+    Active, Archivist, DeadLetter, DeadLetterSink, Live, StatusHandle, Worker, committed, inaugurate, look,
 };
 use vigie_relance::PolicySet;
 use vigie_scoring::Model;
-use vigie_serve::{Access, ApiState, Books, Build, Readiness};
+use vigie_serve::{Access, ApiState, Books, BooksOf, Build, Readiness};
 use vigie_telemetry::{BuildInfo, Exporter, Metrics};
 
 /// Time between two looks at whether the log and the worker are well.
 const WATCH_EVERY: Duration = Duration::from_millis(200);
 /// Time between two looks at whether the reserve can be taken again.
 const RESERVE_EVERY: Duration = Duration::from_secs(10);
+/// Time between two looks at how far the workers of all processes are.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Time between two upkeeps of the metrics.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
@@ -63,20 +72,19 @@ pub(crate) struct Running {
     pub(crate) intake: Intake<AnyLog>,
     /// The worker's progress.
     pub(crate) status: StatusHandle,
-    /// Customers and flags.
-    pub(crate) store: Arc<AnyStore>,
+    store: Option<Arc<AnyStore>>,
     ready: Arc<AtomicBool>,
     stop_http: watch::Sender<bool>,
     stop_worker: watch::Sender<bool>,
     stop_archivist: watch::Sender<bool>,
     http: tokio::task::JoinHandle<Result<()>>,
-    worker: JoinHandle<Result<()>>,
-    archivist: JoinHandle<Result<()>>,
+    worker: Option<JoinHandle<Result<()>>>,
+    archivist: Option<JoinHandle<Result<()>>>,
     drain_delay: Duration,
 }
 
 /// Keeps what the worker sets aside in the collector's journal.
-struct Journal(DeadLetters<AnyLog>);
+pub(crate) struct Journal(DeadLetters<AnyLog>);
 
 impl DeadLetterSink for Journal {
     async fn keep(&self, letters: Vec<DeadLetter>) -> Result<(), String> {
@@ -104,51 +112,82 @@ impl LogObserver for Observe {
     }
 }
 
-/// Starts everything by the given wall clock; returns once requests are answered.
-pub(crate) async fn start(config: &Config, clock: Clock) -> Result<Running> {
+/// Starts these roles by the given wall clock; returns once requests are answered.
+pub(crate) async fn start(config: &Config, clock: Clock, roles: &Roles) -> Result<Running> {
     let dir = &config.data.dir;
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(dir)
         .with_context(|| format!("data directory {}", dir.display()))?;
-    let (model, policies) = texts(config)?;
-    let active = Active::parse(&model, &policies)?;
+    let texts = texts(config)?;
+    let active = Active::parse(&texts.0, &texts.1)?;
 
     let revision = option_env!("VIGIE_REVISION").unwrap_or("unknown");
     let exporter = Exporter::new(BuildInfo {
         version: env!("CARGO_PKG_VERSION"),
         revision,
     })?;
-    let stopwatch = clocks::stopwatch();
-    let metrics = exporter.metrics(stopwatch.clone());
+    let metrics = exporter.metrics(clocks::stopwatch());
 
     let log = Arc::new(backends::main_log(config, &metrics).await?);
     let letters = open_letters(config, &metrics).await?;
     let used = log.ends().iter().any(|end| end.0 > 0);
-    let store = Arc::new(backends::main_store(config, used).await?);
-    let place = past::place(config)?;
-    let archive = Arc::new(Archive::open(place, Mode::Write, config.log.partitions).await?);
-
-    let mut worker = Worker::open(
-        Arc::clone(&log),
-        Arc::clone(&store),
-        Arc::new(Journal(letters.clone())),
-        metrics.clone(),
-    )
-    .await?
-    .keeping_judgements();
-    let backlog = worker.survey().await?;
-    if worker.activate(&model, &policies, clock()).await? {
-        tracing::info!(
-            model = active.model.version,
-            policies = active.policies.version,
-            "put in force"
-        );
-    }
-    let status = worker.status();
+    // A used log has a store: whoever finds the log empty makes it, before the first record.
+    let store = match roles.need_store() || !used {
+        true => Some(Arc::new(backends::main_store(config, used).await?)),
+        false => None,
+    };
+    let _first = inaugurate(&*log, &texts.0, &texts.1, clock()).await?;
+    let store = store.filter(|_| roles.need_store());
     let intake = Intake::new(Arc::clone(&log), letters.clone(), metrics.clone());
-    balance(&intake, &letters, &status.get(), &backlog);
+    let (stop_http, stopping) = watch::channel(false);
+    let (stop_worker, worker_stopping) = watch::channel(false);
+    let (stop_archivist, archivist_stopping) = watch::channel(false);
+
+    // The worker: who is alone knows from it how far everything is, others ask the store.
+    let mut working = StatusHandle::default();
+    let mut worker = None;
+    if let Some(store) = store.as_ref().filter(|_| roles.has(Role::Worker)) {
+        let journal = Arc::new(Journal(letters.clone()));
+        let options = bounds::live_options(config);
+        let work: Work = if roles.shared {
+            let crew = Crew {
+                log: Arc::clone(&log),
+                store: Arc::clone(store),
+                letters: journal,
+                metrics: metrics.clone(),
+                status: working.clone(),
+                active: texts,
+                clock: Arc::clone(&clock),
+                options,
+                connection: backends::connection(config),
+                member: backends::member(config),
+            };
+            Box::new(move |stop| Box::pin(crew.run(stop)))
+        } else {
+            let mut worker = Worker::open(Arc::clone(&log), Arc::clone(store), journal, metrics.clone())
+                .await?
+                .keeping_judgements();
+            let backlog = worker.survey().await?;
+            if worker.activate(&texts.0, &texts.1, clock()).await? {
+                tracing::info!(
+                    model = active.model.version,
+                    policies = active.policies.version,
+                    "put in force"
+                );
+            }
+            working = worker.status();
+            books::balance(&intake, &letters, &working.get(), &backlog);
+            let (live, clock) = (Live::new(worker, options), Arc::clone(&clock));
+            Box::new(move |stop| Box::pin(async move { live.run(clock, stop).await.map_err(Into::into) }))
+        };
+        worker = Some((work, working.clone()));
+    }
+    let status = match (&store, roles.shared) {
+        (Some(store), true) => overview(Arc::clone(store), until(stopping.clone())).await?,
+        _ => working.clone(),
+    };
 
     let (keys, specs) = if config.keys.is_empty() {
         let generated = keyfile::generated(dir)?;
@@ -158,56 +197,86 @@ pub(crate) async fn start(config: &Config, clock: Clock) -> Result<Running> {
         (None, config.keys.iter().map(keyfile::configured).collect())
     };
     let ring = Arc::new(Keys::new(KeyRing::new(specs)?));
-
     let ready = Arc::new(AtomicBool::new(false));
-    let options = ArchivistOptions {
-        rows: config.archive.flush_rows,
-        bytes: config.archive.flush_bytes.len(),
-        after: config.archive.flush_after,
+    let is_ready: Arc<dyn Fn() -> Readiness + Send + Sync> = {
+        let (log, intake, working, ready) = (Arc::clone(&log), intake.clone(), working.clone(), Arc::clone(&ready));
+        // Events are safe in the log while a worker waits: that is no reason to send them elsewhere.
+        let waits = !roles.has(Role::Collector);
+        Arc::new(move || readiness(&log, &intake, &working, &ready, waits))
     };
-    let kept = Kept(Arc::clone(&archive));
-    let (archivist, archivist_handle) = Archivist::new(&*log, Arc::clone(&store), kept, status.clone(), options)?;
-    let active = Arc::new(ArcSwap::from_pointee(snapshot_of(&active)));
-    let past = Service {
-        archive: Arc::clone(&archive),
-        archivist: archivist_handle,
-        store: Arc::clone(&store),
-        letters: letters.clone(),
-        active: Arc::clone(&active),
-        clock: Arc::clone(&clock),
-        limits: query_limits(config),
-        turns: Arc::new(Semaphore::new(config.query.concurrent)),
-    };
-    let api = api(&past, &ring, &intake, &status, &log, &ready);
     let transport = Transport {
-        limits: transport_limits(config),
+        limits: bounds::transport_limits(config),
         hosts: Vec::new(),
         metrics: metrics.clone(),
         clock: Arc::clone(&clock),
     };
-    let collector = Collector {
-        intake: intake.clone(),
-        keys: Arc::clone(&ring),
-        limits: Arc::new(limits(config)),
-        transport: transport.limits,
-        clock: ClockHandle(Arc::clone(&clock)),
-        metrics: metrics.clone(),
-        doors: Arc::new(Doors {
-            rates: rates(config),
-            ..Doors::default()
-        }),
-    };
-    let auditor = Auditor::new(past, config, metrics.clone());
-    let mut router = vigie_ingestion::http::router(collector)
-        .merge(auditor.routes(Arc::clone(&ring)))
-        .merge(vigie_serve::router(api));
+
+    let mut router = Router::new();
+    if roles.has(Role::Collector) {
+        let collector = Collector {
+            intake: intake.clone(),
+            keys: Arc::clone(&ring),
+            limits: Arc::new(bounds::limits(config)),
+            transport: transport.limits,
+            clock: ClockHandle(Arc::clone(&clock)),
+            metrics: metrics.clone(),
+            doors: Arc::new(Doors {
+                rates: bounds::rates(config),
+                ..Doors::default()
+            }),
+        };
+        router = router.merge(vigie_ingestion::http::router(collector));
+    }
+    let mut archivist = None;
+    if let Some(store) = store
+        .as_ref()
+        .filter(|_| roles.has(Role::Archivist) || roles.has(Role::Api))
+    {
+        let writes = roles.has(Role::Archivist);
+        let mode = if writes { Mode::Write } else { Mode::Read };
+        let archive = Arc::new(Archive::open(past::place(config)?, mode, config.log.partitions).await?);
+        let mut handle = None;
+        if writes {
+            let kept = Kept(Arc::clone(&archive));
+            let options = bounds::archivist_options(config);
+            let (writer, asked) = Archivist::new(&*log, Arc::clone(store), kept, status.clone(), options)?;
+            archivist = Some(run_archivist(
+                writer,
+                Arc::clone(&clock),
+                metrics.clone(),
+                archivist_stopping,
+            )?);
+            handle = Some(asked);
+        }
+        let past = Service {
+            archive,
+            archivist: handle,
+            store: Arc::clone(store),
+            letters: letters.clone(),
+            active: Arc::new(ArcSwap::from_pointee(snapshot_of(&active))),
+            clock: Arc::clone(&clock),
+            limits: bounds::query_limits(config),
+            turns: Arc::new(Semaphore::new(config.query.concurrent)),
+        };
+        if writes {
+            let auditor = Auditor::new(past.clone(), config, metrics.clone());
+            router = router.merge(auditor.routes(Arc::clone(&ring)));
+            drop(tokio::spawn(auditor.run(until(stopping.clone()))));
+        }
+        if roles.has(Role::Api) {
+            let books = match roles.shared {
+                true => books::shared_books(&log, store, &letters),
+                false => books::own_books(&intake, &status),
+            };
+            router = router.merge(vigie_serve::router(api(&past, &ring, books, &is_ready)));
+        }
+    }
+    if !roles.has(Role::Api) {
+        router = router.merge(vigie_serve::probes(Arc::clone(&is_ready), build()));
+    }
     let admin = metrics_routes(&exporter);
-    let listener = TcpListener::bind(config.server.listen)
-        .await
-        .with_context(|| format!("listening on {}", config.server.listen))?;
-    let url = format!("http://{}", listener.local_addr()?);
-    let (stop_http, stopping) = watch::channel(false);
-    let (stop_worker, worker_stopping) = watch::channel(false);
+    let (listener, bound) = bind(config.server.listen).await?;
+    let url = format!("http://{bound}");
     let mut admin_url = None;
     match config.server.admin_listen {
         None => router = router.merge(admin),
@@ -221,19 +290,10 @@ pub(crate) async fn start(config: &Config, clock: Clock) -> Result<Running> {
         }
     }
 
-    let mut options = LiveOptions {
-        batch_records: config.pipeline.batch_records,
-        batch_bytes: config.pipeline.batch_bytes.len(),
-        ..LiveOptions::default()
+    let worker = match worker {
+        Some((work, status)) => Some(run_worker(work, status, worker_stopping)?),
+        None => None,
     };
-    if config.store.backend == StoreBackend::Redis {
-        // Persisting is also how an idle worker notices that its store is gone.
-        options.persist_every = Duration::from_secs(1);
-    }
-    let worker = run_worker(Live::new(worker, options), Arc::clone(&clock), worker_stopping)?;
-    let (stop_archivist, archivist_stopping) = watch::channel(false);
-    let archivist = run_archivist(archivist, Arc::clone(&clock), metrics.clone(), archivist_stopping)?;
-    drop(tokio::spawn(auditor.run(until(stopping.clone()))));
     let router = router.layer(axum::middleware::from_fn(carry_request_id));
     let router = router.layer(axum::middleware::from_fn_with_state(Arc::clone(&ready), announce_close));
     let http = tokio::spawn(async move {
@@ -242,14 +302,14 @@ pub(crate) async fn start(config: &Config, clock: Clock) -> Result<Running> {
             .map_err(Into::into)
     });
     ready.store(true, Ordering::Release);
-    watch_over(exporter, metrics, Arc::clone(&log), Arc::clone(&ready), status.clone());
+    watch_over(exporter, metrics, Arc::clone(&log), Arc::clone(&ready), working.clone());
     drop(tokio::spawn(mind_the_reserve(log)));
     Ok(Running {
         url,
         admin_url,
         keys,
         intake,
-        status,
+        status: working,
         store,
         ready,
         stop_http,
@@ -260,6 +320,27 @@ pub(crate) async fn start(config: &Config, clock: Clock) -> Result<Running> {
         archivist,
         drain_delay: config.server.drain_delay,
     })
+}
+
+/// How far the workers of all processes are, asked of the store again and again until `stop`.
+async fn overview(store: Arc<AnyStore>, stop: impl Future<Output = ()> + Send + 'static) -> Result<StatusHandle> {
+    let status = committed(&*store).await?;
+    let shown = status.clone();
+    drop(tokio::spawn(async move {
+        let looking = async {
+            loop {
+                tokio::time::sleep(LOOK_EVERY).await;
+                if let Err(error) = look(&*store, &shown).await {
+                    tracing::warn!(reason = %error, "the store does not tell how far it is");
+                }
+            }
+        };
+        tokio::select! {
+            () = looking => {}
+            () = stop => {}
+        }
+    }));
+    Ok(status)
 }
 
 impl Running {
@@ -274,6 +355,11 @@ impl Running {
         }
     }
 
+    /// Customers and flags, where a role needs them.
+    pub(crate) fn store(&self) -> Result<&AnyStore> {
+        self.store.as_deref().context("this process has no store")
+    }
+
     /// Waits until the server cannot go on, and says why.
     pub(crate) async fn failed(&self) -> String {
         loop {
@@ -286,7 +372,7 @@ impl Running {
 
     /// The books of a workspace.
     pub(crate) fn books(&self, workspace: &Workspace) -> Books {
-        books(&self.intake, &self.status, workspace)
+        books::books(&self.intake, &self.status, workspace)
     }
 
     /// Stops in order; returns when everything that was accepted is folded and on the disk.
@@ -296,10 +382,15 @@ impl Running {
         let _ = self.stop_http.send(true);
         self.http.await.context("the server's task ended abruptly")??;
         let _ = self.stop_worker.send(true);
-        join(self.worker, "the worker").await?;
+        if let Some(worker) = self.worker {
+            join(worker, "the worker").await?;
+        }
         // Last: what the worker has folded to the end belongs in the archive.
         let _ = self.stop_archivist.send(true);
-        join(self.archivist, "the archivist").await
+        match self.archivist {
+            Some(archivist) => join(archivist, "the archivist").await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -354,67 +445,6 @@ pub(crate) fn store_options(config: &Config) -> vigie_store::Options {
     options
 }
 
-fn rates(config: &Config) -> Rates {
-    let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
-    let rate = |per_second: usize, burst: usize| Rate {
-        per_second: number(per_second),
-        burst: number(burst),
-    };
-    let rates = &config.rates;
-    Rates::new(RateLimits {
-        key: rate(rates.key_per_second, rates.key_burst),
-        workspace: rate(rates.workspace_per_second, rates.workspace_burst),
-        daily: rates.daily as u64,
-    })
-}
-
-pub(crate) fn query_limits(config: &Config) -> vigie_archive::sql::Limits {
-    vigie_archive::sql::Limits {
-        rows: config.query.max_rows,
-        time: config.query.max_time,
-        memory_bytes: config.query.max_memory.len(),
-    }
-}
-
-/// Sets where the counters of accepted events start: what has its outcome already, what the log still holds, and what
-/// the journal keeps.
-fn balance(
-    intake: &Intake<AnyLog>,
-    letters: &DeadLetters<AnyLog>,
-    status: &Status,
-    backlog: &std::collections::BTreeMap<Workspace, u64>,
-) {
-    let kept = letters.accepted();
-    let workspaces: std::collections::BTreeSet<&Workspace> =
-        status.books.keys().chain(backlog.keys()).chain(kept.keys()).collect();
-    for workspace in workspaces {
-        let settled = status.books.get(workspace).map_or(0, vigie_pipeline::Books::settled);
-        let waiting = backlog.get(workspace).copied().unwrap_or(0);
-        let dead_letter = kept.get(workspace).copied().unwrap_or(0);
-        intake.set_base(
-            workspace,
-            Counts {
-                accepted: settled + waiting + dead_letter,
-                dead_letter,
-            },
-        );
-    }
-}
-
-fn books(intake: &Intake<AnyLog>, status: &StatusHandle, workspace: &Workspace) -> Books {
-    // Outcomes first: an event is counted as accepted before it can have an outcome.
-    let outcomes = status.read(|status| status.books.get(workspace).copied().unwrap_or_default());
-    let counts = intake.counts(workspace);
-    Books {
-        accepted: counts.accepted,
-        applied: outcomes.applied,
-        duplicate: outcomes.duplicate,
-        dead_letter: outcomes.dead_letter + counts.dead_letter,
-        suppressed: outcomes.suppressed,
-        in_flight: counts.accepted.saturating_sub(outcomes.settled() + counts.dead_letter),
-    }
-}
-
 fn snapshot_of(active: &Active) -> vigie_serve::Active {
     vigie_serve::Active {
         model: active.model.clone(),
@@ -429,19 +459,10 @@ fn snapshot_of(active: &Active) -> vigie_serve::Active {
 fn api(
     past: &Service<AnyStore>,
     ring: &Arc<Keys>,
-    intake: &Intake<AnyLog>,
-    status: &StatusHandle,
-    log: &Arc<AnyLog>,
-    ready: &Arc<AtomicBool>,
+    books: BooksOf,
+    readiness: &Arc<dyn Fn() -> Readiness + Send + Sync>,
 ) -> ApiState<AnyStore> {
-    let (ring, intake, status, log, ready) = (
-        Arc::clone(ring),
-        intake.clone(),
-        status.clone(),
-        Arc::clone(log),
-        Arc::clone(ready),
-    );
-    let for_books = (intake.clone(), status.clone());
+    let ring = Arc::clone(ring);
     ApiState {
         store: Arc::clone(&past.store),
         active: Arc::clone(&past.active),
@@ -452,28 +473,38 @@ fn api(
             Some(_) => Access::WrongKind,
             None => Access::Unknown,
         }),
-        readiness: Arc::new(move || readiness(&log, &intake, &status, &ready)),
-        books: Arc::new(move |workspace| {
-            let books = books(&for_books.0, &for_books.1, workspace);
-            Box::pin(std::future::ready(Ok(books)))
-        }),
-        build: Build {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            revision: option_env!("VIGIE_REVISION").map(str::to_owned),
-        },
+        readiness: Arc::clone(readiness),
+        books,
+        build: build(),
         also_documented: &[vigie_ingestion::http::OPENAPI, auditor::OPENAPI],
         requests: AtomicU64::new(0),
     }
 }
 
+fn build() -> Build {
+    Build {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        revision: option_env!("VIGIE_REVISION").map(str::to_owned),
+    }
+}
+
 /// HEALTH-1: not ready whenever a 2xx could not be honoured.
-fn readiness(log: &AnyLog, intake: &Intake<AnyLog>, status: &StatusHandle, ready: &AtomicBool) -> Readiness {
+fn readiness(
+    log: &AnyLog,
+    intake: &Intake<AnyLog>,
+    status: &StatusHandle,
+    ready: &AtomicBool,
+    waits: bool,
+) -> Readiness {
     let mut reasons = Vec::new();
     if !ready.load(Ordering::Acquire) {
         reasons.push("starting or stopping".to_owned());
     }
     if let Some(reason) = status.read(|status| status.stopped.clone()) {
         reasons.push(format!("the worker stopped: {reason}"));
+    }
+    if let Some(reason) = status.read(|status| status.waiting.clone()).filter(|_| waits) {
+        reasons.push(format!("the worker waits: {reason}"));
     }
     match (log.health(), intake.health()) {
         (Health::Ok, Health::Ok) => {}
@@ -483,45 +514,6 @@ fn readiness(log: &AnyLog, intake: &Intake<AnyLog>, status: &StatusHandle, ready
         (Health::Degraded(reason) | Health::Poisoned(reason), _) => reasons.push(format!("log: {reason}")),
     }
     Readiness { reasons }
-}
-
-fn limits(config: &Config) -> Limits {
-    let limits = &config.limits;
-    Limits {
-        json: JsonLimits {
-            depth: limits.json_depth,
-            keys: limits.json_keys,
-            key_bytes: limits.key_length,
-            string_bytes: limits.string_length.len(),
-        },
-        event_bytes: limits.event.len(),
-        batch_events: limits.batch_events,
-        wire_bytes: limits.body.len(),
-        inflated_bytes: limits.inflated.len(),
-        inflate_ratio: limits.inflate_ratio,
-        max_age: limits.event_age,
-        segment: SegmentLimits {
-            body_bytes: limits.segment_body.len(),
-            batch_events: limits.segment_batch_events,
-        },
-        ..Limits::default()
-    }
-}
-
-fn transport_limits(config: &Config) -> TransportLimits {
-    let (server, limits) = (&config.server, &config.limits);
-    TransportLimits {
-        connections: server.max_connections,
-        request_line_bytes: limits.request_line.len(),
-        header_bytes: limits.headers.len(),
-        header_fields: limits.header_fields,
-        header_timeout: server.header_timeout,
-        body_timeout: server.body_timeout,
-        idle_timeout: server.idle_timeout,
-        write_timeout: server.write_timeout,
-        drain_timeout: server.drain_timeout,
-        ..TransportLimits::default()
-    }
 }
 
 fn metrics_routes(exporter: &Exporter) -> Router {
@@ -604,15 +596,22 @@ fn run_archivist(
     })?)
 }
 
+/// What a worker's thread does until it is told to stop. Made on the thread: it stays there.
+type Work = Box<dyn FnOnce(watch::Receiver<bool>) -> Pin<Box<dyn Future<Output = Result<()>>>> + Send>;
+
 /// The worker has a thread and a runtime of its own: folding is computing, and must not stand in the way of requests.
-fn run_worker(
-    live: Live<AnyLog, AnyStore, Journal>,
-    clock: Clock,
-    stopping: watch::Receiver<bool>,
-) -> Result<JoinHandle<Result<()>>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+fn run_worker(work: Work, status: StatusHandle, stopping: watch::Receiver<bool>) -> Result<JoinHandle<Result<()>>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = std::thread::Builder::new().name("vigie-worker".to_owned());
-    Ok(thread.spawn(move || runtime.block_on(live.run(clock, stopping)).map_err(Into::into))?)
+    Ok(thread.spawn(move || {
+        let outcome = runtime.block_on(work(stopping));
+        if let Err(error) = &outcome
+            && status.read(|status| status.stopped.is_none())
+        {
+            status.stop(format!("{error:#}"));
+        }
+        outcome
+    })?)
 }
 
 /// While the log has no room, its reserve belongs to the store, which can then finish what was accepted; with room again,

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use vigie_event::{DAY_MS, Event, Offset, Partition, Position, Record, Timestamp};
-use vigie_ingestion::log::{Entry, Log, LogReader, MemoryLog};
+use vigie_ingestion::log::{Entry, Health, Log, LogError, LogReader, MemoryLog};
 use vigie_pipeline::{Archivist, ArchivistOptions, Sandbox, Shelf, Shelved, Sim, Worker};
 use vigie_relance::PolicySet;
 use vigie_scoring::Model;
@@ -271,5 +271,79 @@ fn the_archivist_hands_over_every_record_once_with_its_judgement() {
         for partition in (0..PARTITIONS).map(Partition) {
             assert!(store.judged(partition, Offset(0), 1000).await.unwrap().len() <= 1);
         }
+    });
+}
+
+/// A log whose readers often find nothing in time, as the contract of `LogReader::next` allows.
+struct Slow(Arc<MemoryLog>);
+
+struct SlowReader(<MemoryLog as Log>::Reader, u32);
+
+impl Log for Slow {
+    type Reader = SlowReader;
+
+    fn partitions(&self) -> u16 {
+        self.0.partitions()
+    }
+
+    async fn append(&self, records: Vec<(Partition, bytes::Bytes)>) -> Result<Vec<Position>, LogError> {
+        self.0.append(records).await
+    }
+
+    fn reader(&self, from: BTreeMap<Partition, Offset>) -> Result<SlowReader, LogError> {
+        Ok(SlowReader(self.0.reader(from)?, 0))
+    }
+
+    fn ends(&self) -> Vec<Offset> {
+        self.0.ends()
+    }
+
+    fn starts(&self) -> Vec<Offset> {
+        self.0.starts()
+    }
+
+    fn health(&self) -> Health {
+        self.0.health()
+    }
+}
+
+impl LogReader for SlowReader {
+    async fn next(&mut self, max_records: usize, max_bytes: usize, wait: Duration) -> Result<Vec<Entry>, LogError> {
+        self.1 += 1;
+        match self.1 % 3 {
+            0 => self.0.next(max_records.min(10), max_bytes, wait).await,
+            _ => Ok(Vec::new()),
+        }
+    }
+}
+
+/// A stretch of the log that is archived already takes a reader time and brings nothing; that was once taken for the end.
+#[test]
+fn the_archivist_is_not_done_because_a_look_at_the_log_brought_nothing() {
+    run(async {
+        let (log, store) = (
+            Arc::new(MemoryLog::new(PARTITIONS)),
+            Arc::new(MemoryStore::new(PARTITIONS)),
+        );
+        let mut worker = Worker::open(Arc::clone(&log), Arc::clone(&store), Arc::new(()), Metrics::disabled())
+            .await
+            .unwrap();
+        for event in history(&[(1, 1, 1), (2, 5, 2), (3, 5, 3)].repeat(20)) {
+            let partition = vigie_event::partition_for(event.person.key().unwrap().as_str(), PARTITIONS);
+            let record = Record::new(vigie_event::Body::Event(Box::new(event)));
+            let _ = log.append(vec![(partition, record.encode().into())]).await.unwrap();
+        }
+        worker.process(&entries(&log).await, Timestamp(BASE)).await.unwrap();
+        let rack = Rack::default();
+        let (archivist, _) = Archivist::new(
+            &Slow(Arc::clone(&log)),
+            store,
+            rack.clone(),
+            worker.status(),
+            ArchivistOptions::default(),
+        )
+        .unwrap();
+        archivist.catch_up(|_| {}).await.unwrap();
+        assert_eq!(rack.ends(), worker.positions().into_values().collect::<Vec<_>>());
     });
 }

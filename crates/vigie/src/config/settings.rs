@@ -192,8 +192,14 @@ settings! {
         topic: String = "vigie.log";
         /// Topic of what was set aside; one partition.
         dead_letters_topic: String = "vigie.journal";
-        /// Consumer group that readers name to the brokers.
+        /// Consumer group that spreads the partitions over the workers.
         group: String = "vigie";
+        /// Copies of each partition that a topic must have.
+        replication: u16 = "3" in "1", "9";
+        /// Copies that must have a record before it counts as kept.
+        min_insync: u16 = "2" in "1", "9";
+        /// Time for which the topic of the log must keep its records, at least; the archive keeps them for good.
+        retention: Duration = "30d" in "1h", "3650d";
         /// Longest wait for the brokers before an append is answered 503; what was handed over stays queued.
         append_timeout: Duration = "5s" in "100ms", "60s";
         /// Password file for SASL (SCRAM-SHA-512, in builds with the feature `kafka-sasl`); "" logs nobody in.
@@ -301,6 +307,7 @@ pub(super) fn check_together(settings: &Settings, layers: &mut Layers) {
         limits,
         log,
         pipeline,
+        kafka,
         ..
     } = settings;
     let mut check = |ok: bool, section: &str, key: &str, message: &str| {
@@ -314,6 +321,12 @@ pub(super) fn check_together(settings: &Settings, layers: &mut Layers) {
         "server",
         "admin-listen",
         "the same address as server.listen",
+    );
+    check(
+        kafka.min_insync <= kafka.replication,
+        "kafka",
+        "min-insync",
+        "more than kafka.replication, so that nothing could ever be written",
     );
     check(
         limits.inflated >= limits.body,

@@ -115,7 +115,7 @@ async fn run(mut stream: Stream, server: &Running, play: &Play) -> Result<()> {
             due.push(event.json);
         }
         sent += post(server, due).await?;
-        let rows = server.store.flags(&workspace, seen, 100).await?;
+        let rows = server.store()?.flags(&workspace, seen, 100).await?;
         let mut text = String::new();
         for (sequence, body) in rows {
             seen = sequence;
@@ -228,7 +228,7 @@ async fn show(server: &Running, workspace: &Workspace) -> Result<u64> {
     let mut cursor = None;
     let mut shown = 0;
     'pages: loop {
-        let page = server.store.at_risk(workspace, cursor.take(), 500).await?;
+        let page = server.store()?.at_risk(workspace, cursor.take(), 500).await?;
         let complete = page.len() < 500;
         for (rank, key, bytes) in page {
             let state = CustomerState::decode(&bytes)?;
@@ -263,7 +263,7 @@ async fn show(server: &Running, workspace: &Workspace) -> Result<u64> {
     let mut flags = Vec::new();
     let mut seen = 0;
     loop {
-        let page = server.store.flags(workspace, seen, 1000).await?;
+        let page = server.store()?.flags(workspace, seen, 1000).await?;
         let complete = page.len() < 1000;
         for (sequence, body) in page {
             seen = sequence;

@@ -6,6 +6,7 @@ use super::house::{self, House};
 use super::tables::Tables;
 use super::{audit, rebuild};
 use crate::backends;
+use crate::bounds;
 use crate::cli::{Failure, Format, print};
 use crate::client::Server;
 use crate::clocks;
@@ -248,7 +249,7 @@ impl Sql {
         let scope = self.workspace.as_deref().map(Workspace::new).transpose()?;
         let limits = Limits {
             rows: self.limit,
-            ..server::query_limits(config)
+            ..bounds::query_limits(config)
         };
         let database = Database::new(&house.archive, scope, clocks::now()).with_live(Arc::new(tables));
         let answer = database.query(&self.sql, &limits).await?;

@@ -20,7 +20,8 @@ use vigie_store::Store;
 /// See the module.
 pub(crate) struct Service<S> {
     pub(crate) archive: Arc<Archive>,
-    pub(crate) archivist: ArchivistHandle,
+    /// Who writes the archive, when it is this process: what is not archived yet is seen only there.
+    pub(crate) archivist: Option<ArchivistHandle>,
     pub(crate) store: Arc<S>,
     pub(crate) letters: DeadLetters<AnyLog>,
     pub(crate) active: Arc<ArcSwap<Active>>,
@@ -47,7 +48,12 @@ impl<S> Clone for Service<S> {
 
 impl<S: Store> Service<S> {
     async fn tail(&self) -> Result<Vec<Row>, PastError> {
-        let tail = self.archivist.tail().await.map_err(PastError::Unavailable)?;
+        let Some(archivist) = &self.archivist else {
+            let refreshed = self.archive.refresh().await;
+            refreshed.map_err(|error| PastError::Unavailable(error.to_string()))?;
+            return Ok(Vec::new());
+        };
+        let tail = archivist.tail().await.map_err(PastError::Unavailable)?;
         Ok(tail.into_iter().map(shelved).collect())
     }
 

@@ -208,3 +208,70 @@ fn the_root_of_the_demonstration_shop_is_replayed() {
 fn the_root_of_cdnow_is_replayed() {
     demo(&["--data", "cdnow"]);
 }
+/// F66: replays and audits beside a server that takes events. Nothing of theirs reaches the live store or its flags.
+#[test]
+fn replays_beside_a_running_server_disturb_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Server::start(
+        &data,
+        &["--set", "archive.flush-after=1s", "--set", "archive.flush-rows=1000"],
+    );
+    let first = now().0 - 200 * DAY_MS;
+    let batch = |number: i64| -> Vec<Value> {
+        let one = |n: i64| {
+            json!({
+                "id": format!("e{number}-{n}"), "user_id": format!("u{}", n % 50), "signal": if n % 3 == 0 { "purchase" } else { "page.view" },
+                "timestamp": first + (number % 100) * DAY_MS + n * 1_000,
+            })
+        };
+        (0..200).map(one).collect()
+    };
+    server.post(&batch(0));
+    let _books = server.settled();
+    let eager = dir.path().join("eager.toml");
+    std::fs::write(
+        &eager,
+        "[[policy]]\nid = \"early\"\nscore = \"attrition\"\nthreshold = 0.1\n",
+    )
+    .unwrap();
+    let running = std::sync::atomic::AtomicBool::new(true);
+    let mut sent = 1;
+    std::thread::scope(|scope| {
+        let commands = scope.spawn(|| {
+            let place = data.to_str().unwrap();
+            let archived = || run(&["replay", "--data-dir", place, "--output", "json"]).code == Some(0);
+            crate::support::until("something is archived", || archived().then_some(()));
+            for _ in 0..1 {
+                for more in [
+                    &["--output", "json"][..],
+                    &["--policies", eager.to_str().unwrap(), "--output", "json"],
+                ] {
+                    let ran = run(&[&["replay", "--data-dir", place], more].concat());
+                    assert_eq!(ran.code, Some(0), "{ran:?}");
+                }
+                let audit = run(&["audit", "--url", &server.url, "--key", &server.keys.admin]);
+                assert_eq!(audit.code, Some(0), "{audit:?}");
+            }
+            running.store(false, std::sync::atomic::Ordering::Relaxed);
+        });
+        // Bounded, since an audit reads all of it.
+        while running.load(std::sync::atomic::Ordering::Relaxed) && !commands.is_finished() && sent < 250 {
+            server.post(&batch(sent));
+            sent += 1;
+        }
+    });
+    let books = server.settled();
+    assert_eq!(
+        (books.applied, books.duplicate, books.dead_letter),
+        (sent as u64 * 200, 0, 0)
+    );
+    let (status, rows) = query(&server, "SELECT count(*) AS n FROM flags WHERE policy = 'early'");
+    assert_eq!(
+        (status, &rows[0]["n"]),
+        (200, &json!(0)),
+        "a candidate's flags are nobody's"
+    );
+    drop(server);
+    audited(&data);
+}

@@ -192,6 +192,10 @@ pub(crate) struct Server {
 /// How a server is started, beyond its directory.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Launch {
+    /// The command with what is its own; `up` if it is empty.
+    pub(crate) command: Vec<String>,
+    /// The keys that its configuration holds, when it makes none.
+    pub(crate) keys: Option<Keys>,
     /// Further arguments.
     pub(crate) args: Vec<String>,
     /// Variables of its environment.
@@ -207,6 +211,7 @@ pub(crate) struct Starting {
     pub(crate) process: Process,
     line: mpsc::Receiver<String>,
     log: PathBuf,
+    keys: Option<Keys>,
 }
 
 impl Starting {
@@ -227,8 +232,14 @@ impl Starting {
         let log = launch.log.clone().unwrap_or_else(|| dir.with_extension("log"));
         let stderr = File::options().create(true).append(true).open(&log).unwrap();
         let mut command = vigie_under(&launch.under);
+        let up = ["up".to_owned()];
         let _ = command
-            .args(["up", "--listen", "127.0.0.1:0", "--output", "json", "--data-dir"])
+            .args(if launch.command.is_empty() {
+                &up[..]
+            } else {
+                &launch.command
+            })
+            .args(["--listen", "127.0.0.1:0", "--output", "json", "--data-dir"])
             .arg(dir)
             .args(&launch.args)
             .envs(launch.variables.iter().map(|(name, value)| (name, value)))
@@ -244,7 +255,13 @@ impl Starting {
                 let _ = send.send(text);
             }
         }));
-        Self { process, line, log }
+        let keys = launch.keys.clone();
+        Self {
+            process,
+            line,
+            log,
+            keys,
+        }
     }
 
     /// Waits until it answers.
@@ -263,7 +280,7 @@ impl Starting {
         #[derive(Deserialize)]
         struct Up {
             url: String,
-            keys: Keys,
+            keys: Option<Keys>,
         }
         let line = match self.line.recv_timeout(DEADLINE) {
             Ok(line) => line,
@@ -275,7 +292,7 @@ impl Starting {
             process: self.process,
             client: Client::new(&up.url),
             url: up.url,
-            keys: up.keys,
+            keys: up.keys.or(self.keys).expect("a server without keys"),
         })
     }
 }

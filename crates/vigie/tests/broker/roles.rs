@@ -1,0 +1,170 @@
+//! Collector, workers, archivist and API as processes of their own: events go in at one, scores come out at another, a worker
+//! that is killed is replaced by the rest, and the whole is audited and replayed like a single process.
+
+use crate::broker::Broker;
+use crate::redis;
+use crate::support::{Keys, Launch, Server, Starting, now, run};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+const DAY_MS: i64 = 86_400_000;
+const PARTITIONS: u16 = 8;
+
+/// Broker, Redis, and one configuration for all processes.
+struct Site {
+    broker: Broker,
+    _redis: redis::Server,
+    dir: tempfile::TempDir,
+    config: PathBuf,
+}
+
+impl Site {
+    fn build() -> Self {
+        let (broker, redis) = (Broker::start(), redis::Server::start(&[("appendonly", "yes")]));
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("vigie.toml");
+        let key = |kind: &str, extra: &str| {
+            format!("[[keys]]\nworkspace = \"shop\"\nkind = \"{kind}\"\nkey = \"{kind}-key-of-the-test\"\n{extra}")
+        };
+        let text = format!(
+            "{}{}{}[log]\nbackend = \"kafka\"\npartitions = {PARTITIONS}\n[store]\nbackend = \"redis\"\n\
+             [kafka]\nbrokers = [\"127.0.0.1:{}\"]\nreplication = 1\nmin-insync = 1\n\
+             [redis]\nnodes = [\"127.0.0.1:{}\"]\n[archive]\nurl = \"{}\"\nflush-after = \"1s\"\n",
+            key("write", "scopes = [\"history\"]\n"),
+            key("read", ""),
+            key("admin", ""),
+            broker.port(),
+            redis.port,
+            dir.path().join("archive").display(),
+        );
+        std::fs::write(&config, text).unwrap();
+        Self {
+            broker,
+            _redis: redis,
+            dir,
+            config,
+        }
+    }
+
+    fn file(&self) -> &str {
+        self.config.to_str().unwrap()
+    }
+
+    fn process(&self, name: &str, roles: &str) -> Starting {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let keys = Keys {
+            write: "write-key-of-the-test".to_owned(),
+            history: "write-key-of-the-test".to_owned(),
+            read: "read-key-of-the-test".to_owned(),
+            admin: "admin-key-of-the-test".to_owned(),
+        };
+        let launch = Launch {
+            command: words(&format!("run --role {roles}")),
+            keys: Some(keys),
+            args: words(&format!("--config {}", self.file())),
+            ..Launch::default()
+        };
+        Starting::launch(&self.data(name), &launch)
+    }
+
+    fn start(&self, name: &str, roles: &str) -> Server {
+        self.process(name, roles).up()
+    }
+
+    fn data(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+}
+
+fn value(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn every_role_in_a_process_of_its_own_is_one_system() {
+    let site = Site::build();
+    let here = ["--config", site.file()];
+    let topics = |verb: &str| run(&[&["topics", verb, "--output", "json"], &here[..]].concat());
+    // Nothing starts on topics that are not there, and the refusal says what to do.
+    let refused = run(&[&["run", "--role", "worker", "--data-dir", "/nowhere/x"], &here[..]].concat());
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    let plan = topics("plan");
+    assert_eq!(plan.code, Some(1), "{plan:?}");
+    assert_eq!(value(&plan.stdout)["missing"], json!(["vigie.log", "vigie.journal"]));
+    let applied = topics("apply");
+    assert_eq!(applied.code, Some(0), "{applied:?}");
+    assert_eq!(topics("plan").code, Some(0));
+
+    let start = now().0 - 100 * DAY_MS;
+    let event = |n: i64| {
+        let signal = if n % 5 == 0 { "purchase" } else { "page.view" };
+        json!({"id": format!("e{n}"), "user_id": format!("u{}", n % 120), "signal": signal, "timestamp": start + n * DAY_MS / 20})
+    };
+    let events: Vec<Value> = (0..2_000).map(event).collect();
+
+    // The door first: what comes in before any worker is kept for it.
+    let collector = site.start("collector", "collector");
+    collector.post(&events[..500]);
+    let reader = site.start("reader", "api,archivist");
+    assert_eq!(reader.books().in_flight, 500);
+    let mut first = site.start("first", "worker");
+    let books = reader.settled();
+    assert_eq!((books.accepted, books.applied), (500, 500));
+    // A second worker takes a share; the first is killed in the midst of work, and the second takes over.
+    let second = site.start("second", "worker");
+    for part in events[500..1_500].chunks(100) {
+        collector.post(part);
+    }
+    first.process.kill();
+    for part in events[1_400..].chunks(100) {
+        collector.post(part);
+    }
+    let books = reader.settled();
+    assert_eq!((books.accepted, books.applied, books.duplicate), (2_100, 2_000, 100));
+    let customer = reader.get_json("/v1/customers/u0");
+    assert!(customer["attrition"]["score"].is_f64(), "{customer}");
+
+    // The same bytes as the oracle's, and as a replay in memory.
+    let audit = run(&[
+        "audit",
+        "--url",
+        &reader.url,
+        "--key",
+        &reader.keys.admin,
+        "--output",
+        "json",
+    ]);
+    assert_eq!(audit.code, Some(0), "{audit:?}");
+    let root = value(&audit.stdout)["root_live"].clone();
+    drop((collector, second));
+    drop(reader);
+    let replay = run(&[
+        &[
+            "replay",
+            "--output",
+            "json",
+            "--data-dir",
+            site.data("reader").to_str().unwrap(),
+        ],
+        &here[..],
+    ]
+    .concat());
+    assert_eq!(replay.code, Some(0), "{replay:?}");
+    assert_eq!(value(&replay.stdout)["merkle_root"], root);
+    drop(site.broker);
+}
+
+#[test]
+fn roles_on_the_local_disk_are_refused_with_a_way_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let place: &Path = dir.path();
+    let refused = run(&[
+        "run",
+        "--role",
+        "collector,worker",
+        "--data-dir",
+        place.to_str().unwrap(),
+    ]);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("vigie up"), "{refused:?}");
+}
