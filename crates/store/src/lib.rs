@@ -56,7 +56,7 @@ mod rows;
 
 pub use embedded::{EmbeddedSnapshot, EmbeddedStore, Options};
 pub use memory::{MemorySnapshot, MemoryStore};
-pub use redis::{RedisOptions, RedisStore};
+pub use redis::{RedisOptions, RedisStore, redis_key};
 
 use bytes::Bytes;
 use std::future::Future;

@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
+use vigie_event::{CustomerKey, PersonId, Workspace};
 
 /// Who is drifting away, how likely each is to leave, and whom to contact now.
 #[derive(Debug, Parser)]
@@ -42,6 +43,16 @@ enum Command {
     /// Plan or make the topics that the log needs
     #[command(subcommand)]
     Topics(topics::Topics),
+    /// Print the Redis key of a customer, for programs that read scores there
+    RedisKey {
+        /// The customer's id; anonymous ids begin with `anonymous:`
+        customer: String,
+        /// The workspace
+        #[arg(long, default_value = "default")]
+        workspace: String,
+        #[command(flatten)]
+        settings: Settings,
+    },
     /// Show vigie at work on simulated or real purchases, with nothing to set up
     Demo(Demo),
     /// Check or show the configuration
@@ -245,6 +256,23 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Up(up) => self::up(up, None),
         Command::Run { role, up } => self::up(up, Some(role)),
         Command::Topics(topics) => topics.run(),
+        Command::RedisKey {
+            customer,
+            workspace,
+            settings,
+        } => {
+            let config = load(sources(settings, Vec::new()))?;
+            let wrong = |error: String| Failure::Usage(format!("vigie: {error}\n"));
+            let person = match customer.strip_prefix("anonymous:") {
+                Some(id) => PersonId::anonymous(id),
+                None => PersonId::known(&customer),
+            };
+            let person = person.map_err(|error| wrong(error.to_string()))?;
+            let workspace = Workspace::new(&workspace).map_err(|error| wrong(error.to_string()))?;
+            let key = CustomerKey::new(workspace, person);
+            let key = vigie_store::redis_key(&config.redis.namespace, config.log.partitions, &key);
+            print(&format!("{key}\n"))
+        }
         Command::Demo(demo) => self::demo(&demo),
         Command::Config(ConfigCommand::Check { file, settings }) => {
             let sources = sources(

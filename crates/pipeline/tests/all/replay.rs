@@ -328,6 +328,10 @@ fn the_archivist_is_not_done_because_a_look_at_the_log_brought_nothing() {
         let mut worker = Worker::open(Arc::clone(&log), Arc::clone(&store), Arc::new(()), Metrics::disabled())
             .await
             .unwrap();
+        let _ = worker
+            .activate(Model::shipped_text(), PolicySet::shipped_text(), Timestamp(BASE))
+            .await
+            .unwrap();
         for event in history(&[(1, 1, 1), (2, 5, 2), (3, 5, 3)].repeat(20)) {
             let partition = vigie_event::partition_for(event.person.key().unwrap().as_str(), PARTITIONS);
             let record = Record::new(vigie_event::Body::Event(Box::new(event)));

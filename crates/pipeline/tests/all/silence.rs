@@ -145,3 +145,57 @@ fn flags_come_at_the_solved_instant_to_the_millisecond() {
         assert_eq!(met, expected.len());
     });
 }
+
+/// What others read in the store is never further than 0.01 from the score as it would be computed at that instant, at any
+/// instant up to the record's timer, however long the silence.
+#[test]
+fn stored_scores_stay_within_a_hundredth_of_the_exact_ones() {
+    const DRIFT: f64 = 0.01;
+    run(async {
+        let start = time("2026-01-01T00:00:00Z");
+        let mut sim = sim(8, start).await;
+        let model = Model::shipped().unwrap();
+        for n in 0..150i64 {
+            for step in 0..(1 + n % 6) {
+                let at = start.0 + step * (1 + n % 23) * DAY_MS + n * 77_777;
+                let signal = ["purchase", "page.view", "email.click"][usize::try_from((n + step) % 3).unwrap()];
+                let text = format!(r#"{{"id":"{n}-{step}","user_id":"c{n}","signal":"{signal}","timestamp":{at}}}"#);
+                sim.append(vec![event(&text, time("2026-06-01T00:00:00Z"))])
+                    .await
+                    .unwrap();
+            }
+        }
+        sim.settle(500).await.unwrap();
+        let mut compared = 0;
+        let mut until = time("2026-06-01T00:00:00Z");
+        for _ in 0..40 {
+            for (key, bytes) in sim.records().await.unwrap() {
+                let state = CustomerState::decode(&bytes).unwrap();
+                let Some(stored) = state.refreshed else { continue };
+                let due = state.timer.unwrap_or(stored.at.plus_ms(400 * DAY_MS));
+                for part in 0..8 {
+                    let at = stored.at.plus_ms((due.ms_since(stored.at) - 1).max(0) * part / 7);
+                    let exact = |kind: ScoreKind| vigie_scoring::score_at(&state, &model, kind, at).ok();
+                    let pairs = [
+                        (stored.attrition_ppm, exact(ScoreKind::Attrition)),
+                        (stored.churn_ppm, exact(ScoreKind::Churn(model.default_horizon_days))),
+                    ];
+                    for (stored, exact) in pairs {
+                        let (Some(stored), Some(exact)) = (stored, exact) else {
+                            continue;
+                        };
+                        let stored = f64::from(stored) / 1e6;
+                        assert!(
+                            (stored - exact).abs() <= DRIFT + 1e-6,
+                            "{key} at {at}: {stored} {exact}"
+                        );
+                        compared += 1;
+                    }
+                }
+            }
+            until = until.plus_ms(9 * DAY_MS);
+            sim.pass_to(until).await.unwrap();
+        }
+        assert!(compared > 10_000, "{compared}");
+    });
+}

@@ -52,6 +52,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use link::{Argument, Link, Script};
 use names::Names;
+pub use names::redis_key;
 use owner::{At, Held};
 use share::{Outgoing, Share};
 use std::collections::{BTreeMap, BTreeSet};

@@ -21,12 +21,18 @@
 
 use crate::{StoreError, keys};
 use std::fmt::Write;
-use vigie_event::{CustomerKey, Partition, PersonId, Workspace};
+use vigie_event::{CustomerKey, Partition, PersonId, Workspace, partition_for};
 
 /// The names of one namespace.
 #[derive(Debug, Clone)]
 pub(crate) struct Names {
     namespace: String,
+}
+
+/// The key of a customer's hash, for programs that read it themselves.
+#[must_use]
+pub fn redis_key(namespace: &str, partitions: u16, key: &CustomerKey) -> String {
+    Names::new(namespace).customer(partition_for(key.person.as_str(), partitions), key)
 }
 
 impl Names {

@@ -28,8 +28,8 @@ impl Site {
         };
         let text = format!(
             "{}{}{}[log]\nbackend = \"kafka\"\npartitions = {PARTITIONS}\n[store]\nbackend = \"redis\"\n\
-             [kafka]\nbrokers = [\"127.0.0.1:{}\"]\nreplication = 1\nmin-insync = 1\n\
-             [redis]\nnodes = [\"127.0.0.1:{}\"]\n[archive]\nurl = \"{}\"\nflush-after = \"1s\"\n",
+             [kafka]\nbrokers = \"127.0.0.1:{}\"\nreplication = 1\nmin-insync = 1\n\
+             [redis]\nnodes = \"127.0.0.1:{}\"\n[archive]\nurl = \"{}\"\nflush-after = \"1s\"\n",
             key("write", "scopes = [\"history\"]\n"),
             key("read", ""),
             key("admin", ""),
