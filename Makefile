@@ -105,9 +105,10 @@ test-kafka:
 test-long: python-env
 	$(call RUN_FEATURE,long,long)
 
+# Both packages in one selection: with another one, features of dependencies differ and DataFusion is compiled again.
 load:
-	$(CARGO) build --release --locked -p vigie
-	$(CARGO) run --release --locked -p vigie-load-tests -- $(ARGS)
+	$(CARGO) build --release --locked -p vigie -p vigie-load-tests
+	target/release/vigie-load-tests $(ARGS)
 
 # The interpreter and the pinned packages for tests of client SDKs.
 python-env: $(PYTHON_ENV)/.installed
