@@ -96,7 +96,6 @@ impl<L: Log, S: Store, D: DeadLetterSink> Live<L, S, D> {
                 return Ok(());
             }
             let now = clock();
-            self.worker.metrics().pipeline.watermark_age(oldest(&entries, now));
             let mut outcome = self.worker.process(&entries, clock()).await;
             if outcome.is_ok() && !stopping {
                 outcome = self.tick(clock(), &mut last_tick).await;
@@ -176,17 +175,6 @@ pub(crate) fn passing(error: &WorkerError) -> bool {
         WorkerError::Store(error) => error.class() == vigie_store::ErrorClass::External,
         _ => false,
     }
-}
-
-/// Age of the first record of a batch.
-fn oldest(entries: &[vigie_ingestion::log::Entry], now: Timestamp) -> Duration {
-    let at = entries
-        .first()
-        .and_then(|entry| vigie_event::Record::decode(&entry.payload).ok())
-        .map(|record| record.at());
-    at.map_or(Duration::ZERO, |at| {
-        Duration::from_millis(u64::try_from(now.ms_since(at)).unwrap_or(0))
-    })
 }
 
 #[cfg(test)]

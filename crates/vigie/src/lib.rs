@@ -5,13 +5,18 @@
 
 mod auditor;
 mod backends;
+mod backup;
 pub mod cli;
 mod client;
 mod clocks;
 pub mod config;
 mod demo;
+mod disk;
+mod doctor;
 mod fitting;
+mod gauges;
 mod keyfile;
 mod past;
 mod replay;
 mod server;
+mod status;

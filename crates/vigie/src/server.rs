@@ -8,6 +8,7 @@ use crate::auditor::{self, Auditor};
 use crate::backends::{self, AnyLog, AnyStore};
 use crate::clocks::{self, Clock};
 use crate::config::{Config, StoreBackend};
+use crate::gauges::Gauges;
 use crate::keyfile::{self, Generated};
 use crate::past::{self, Kept, Service};
 use anyhow::{Context, Result, anyhow};
@@ -28,7 +29,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use vigie_archive::{Archive, Mode};
-use vigie_event::{Partition, Workspace};
+use vigie_event::Workspace;
 use vigie_ingestion::dead_letters::{DeadLetters, Letter, Step};
 use vigie_ingestion::http::{ClockHandle, Collector, Doors, RequestId, Transport, serve};
 use vigie_ingestion::intake::{Counts, Intake};
@@ -93,14 +94,8 @@ struct Observe(Metrics);
 
 impl LogObserver for Observe {
     fn committed(&self, commit: &GroupCommit) {
+        // Appends and their failures are counted by who waits for them.
         self.0.log.fsync(Duration::from_nanos(commit.sync_ns));
-        self.0
-            .log
-            .appended(Duration::from_nanos(commit.write_ns.saturating_add(commit.sync_ns)));
-    }
-
-    fn refused(&self, _tag: &'static str, _appends: usize) {
-        self.0.log.append_failed();
     }
 }
 
@@ -242,7 +237,17 @@ pub(crate) async fn start(config: &Config, clock: Clock) -> Result<Running> {
             .map_err(Into::into)
     });
     ready.store(true, Ordering::Release);
-    watch_over(exporter, metrics, Arc::clone(&log), Arc::clone(&ready), status.clone());
+    let gauges = Gauges::new(
+        config,
+        metrics.clone(),
+        Arc::clone(&log),
+        intake.clone(),
+        status.clone(),
+        archive,
+        Arc::clone(&clock),
+    );
+    let state = (Arc::clone(&log), Arc::clone(&ready), status.clone());
+    watch_over(exporter, metrics, state, gauges);
     drop(tokio::spawn(mind_the_reserve(log)));
     Ok(Running {
         url,
@@ -401,7 +406,7 @@ fn balance(
     }
 }
 
-fn books(intake: &Intake<AnyLog>, status: &StatusHandle, workspace: &Workspace) -> Books {
+pub(crate) fn books(intake: &Intake<AnyLog>, status: &StatusHandle, workspace: &Workspace) -> Books {
     // Outcomes first: an event is counted as accepted before it can have an outcome.
     let outcomes = status.read(|status| status.books.get(workspace).copied().unwrap_or_default());
     let counts = intake.counts(workspace);
@@ -642,16 +647,19 @@ async fn mind_the_reserve(log: Arc<AnyLog>) {
     }
 }
 
-/// Keeps the metrics in order and publishes readiness and the ends of the log.
-fn watch_over(exporter: Exporter, metrics: Metrics, log: Arc<AnyLog>, ready: Arc<AtomicBool>, status: StatusHandle) {
+/// Keeps the metrics in order and publishes readiness and whatever else moves by itself.
+fn watch_over(
+    exporter: Exporter,
+    metrics: Metrics,
+    (log, ready, status): (Arc<AnyLog>, Arc<AtomicBool>, StatusHandle),
+    mut gauges: Gauges,
+) {
     drop(tokio::spawn(async move {
         let mut last_upkeep = Duration::ZERO;
         loop {
             let stopped = status.read(|status| status.stopped.is_some());
             metrics.ready(ready.load(Ordering::Acquire) && !stopped && log.health() == Health::Ok);
-            for (partition, end) in (0..).map(Partition).zip(log.ends()) {
-                metrics.log.end_offset(partition.0, end.0);
-            }
+            gauges.publish();
             let now = metrics.stopwatch.now();
             if now.saturating_sub(last_upkeep) >= UPKEEP_EVERY {
                 last_upkeep = now;
