@@ -174,10 +174,6 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
         &self.store
     }
 
-    pub(crate) fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-
     /// Folds a batch of the log, however it was cut, and commits what comes of it. When it returns, everything up to the
     /// batch's last record is part of the stored state. `now` is only used to measure latencies.
     pub async fn process(&mut self, entries: &[Entry], now: Timestamp) -> Result<(), WorkerError> {

@@ -173,6 +173,9 @@ fn every_dashboard_follows_the_linters_rules() {
     }
 }
 
+/// Breaks a dashboard.
+type Breaker = Box<dyn Fn(&mut Value)>;
+
 #[test]
 fn every_rule_finds_what_breaks_it() {
     let (_, good) = all().into_iter().find(|(path, _)| path.contains("overview")).unwrap();
@@ -182,7 +185,7 @@ fn every_rule_finds_what_breaks_it() {
         .iter()
         .position(|panel| panel["type"] != "row")
         .unwrap();
-    let breakers: Vec<(&str, Box<dyn Fn(&mut Value)>)> = vec![
+    let breakers: Vec<(&str, Breaker)> = vec![
         (
             "template-datasource-rule",
             Box::new(|d| d["templating"]["list"][0]["name"] = json!("prometheus")),
@@ -220,12 +223,12 @@ fn every_rule_finds_what_breaks_it() {
             Box::new(move |d| d["panels"][at]["targets"] = json!([])),
         ),
     ];
-    let target = |expr: &'static str| -> Box<dyn Fn(&mut Value)> {
+    let target = |expr: &'static str| -> Breaker {
         Box::new(move |d: &mut Value| {
             d["panels"][at]["targets"][0]["expr"] = json!(expr.replace("$S", dashboards::SELECTOR));
         })
     };
-    let targets: Vec<(&str, Box<dyn Fn(&mut Value)>)> = vec![
+    let targets: Vec<(&str, Breaker)> = vec![
         ("target-promql-rule", target("sum(vigie_ready{$S}")),
         ("target-job-rule", target(r#"vigie_ready{instance=~"$instance"}"#)),
         ("target-instance-rule", target(r#"vigie_ready{job=~"$job"}"#)),

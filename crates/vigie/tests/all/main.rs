@@ -13,6 +13,7 @@ mod api;
 mod backends;
 mod cdnow;
 mod demo;
+mod deploy;
 mod edges;
 mod faults;
 mod kill;
