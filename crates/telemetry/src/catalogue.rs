@@ -259,6 +259,13 @@ catalogue! {
         "Events kept in the dead-letter journal, by reason.",
         "List them with `vigie dead-letters list`, correct the sender, and feed them again: no duplicates arise.";
 
+    CANARY_LATENCY = "vigie_canary_latency_seconds", Kind::Histogram(LATENCY), Seconds, [],
+        "Time from handing a canary's event to the log until its record was in the store.",
+        "The whole way, measured also when no event comes. Compare with the event-to-score latency of real events.";
+    CANARY_LOST = "vigie_canary_lost_total", Kind::Counter, Count, [],
+        "Canaries that could not be sent, or were not in the store after half a minute.",
+        "Any increase: real events meet the same. The log at level warn says where the way ends.";
+
     STORE_LOAD_DURATION = "vigie_store_load_duration_seconds", Kind::Histogram(LOCAL), Seconds, [],
         "Time to read the customers that a batch needs.",
         "Rises when the working set outgrows the cache (store.cache-size), or with the way to the Redis.";

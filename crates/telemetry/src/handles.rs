@@ -136,6 +136,8 @@ pub struct Metrics {
     pub model: ModelMetrics,
     /// The disk of the data directory.
     pub disk: DiskMetrics,
+    /// Canaries.
+    pub canary: CanaryMetrics,
     /// Measures durations for the histograms.
     pub stopwatch: Stopwatch,
     ready: Gauge,
@@ -160,6 +162,7 @@ impl Metrics {
             relance: RelanceMetrics::register(registry),
             model: ModelMetrics::register(registry),
             disk: DiskMetrics::register(registry),
+            canary: CanaryMetrics::register(registry),
             stopwatch,
             ready: registry.gauge(&catalogue::READY, &[]),
         }
@@ -635,6 +638,32 @@ impl DiskMetrics {
     }
 }
 
+/// Handles of the canaries.
+#[derive(Clone, Debug)]
+pub struct CanaryMetrics {
+    latency: Histogram,
+    lost: Counter,
+}
+
+impl CanaryMetrics {
+    fn register(registry: &Arc<Registry>) -> CanaryMetrics {
+        CanaryMetrics {
+            latency: registry.histogram(&catalogue::CANARY_LATENCY, &[]),
+            lost: registry.counter(&catalogue::CANARY_LOST, &[]),
+        }
+    }
+
+    /// A canary was in the store after `latency`.
+    pub fn seen(&self, latency: Duration) {
+        self.latency.record(latency);
+    }
+
+    /// A canary was not.
+    pub fn lost(&self) {
+        self.lost.increment(1);
+    }
+}
+
 /// One handle per value of a closed label that arrives as a name. All are registered at once, so that the first increase
 /// of each is seen as one.
 #[derive(Clone, Debug)]
@@ -756,6 +785,8 @@ mod tests {
         metrics.relance.refused("win-back", "consent", 1);
         metrics.model.in_force("m@1", "p@1", second);
         metrics.disk.room(1, 2);
+        metrics.canary.seen(second);
+        metrics.canary.lost();
     }
 
     fn exporter() -> Exporter {

@@ -6,6 +6,7 @@
 mod auditor;
 mod backends;
 mod backup;
+mod canary;
 pub mod cli;
 mod client;
 mod clocks;

@@ -6,6 +6,7 @@
 
 use crate::auditor::{self, Auditor};
 use crate::backends::{self, AnyLog, AnyStore};
+use crate::canary::Canary;
 use crate::clocks::{self, Clock};
 use crate::config::{Config, StoreBackend};
 use crate::gauges::Gauges;
@@ -229,6 +230,15 @@ pub(crate) async fn start(config: &Config, clock: Clock) -> Result<Running> {
     let (stop_archivist, archivist_stopping) = watch::channel(false);
     let archivist = run_archivist(archivist, Arc::clone(&clock), metrics.clone(), archivist_stopping)?;
     drop(tokio::spawn(auditor.run(until(stopping.clone()))));
+    let canary = Canary {
+        every: config.canary.every,
+        intake: intake.clone(),
+        status: status.clone(),
+        store: Arc::clone(&store),
+        clock: Arc::clone(&clock),
+        metrics: metrics.clone(),
+    };
+    drop(tokio::spawn(canary.run(until(stopping.clone()))));
     let router = router.layer(axum::middleware::from_fn(carry_request_id));
     let router = router.layer(axum::middleware::from_fn_with_state(Arc::clone(&ready), announce_close));
     let http = tokio::spawn(async move {

@@ -262,6 +262,18 @@ pub(super) const ALERTS: &[Alert] = &[
         ],
     },
     Alert {
+        name: "VigieCanaryLost",
+        expr: "increase(vigie_canary_lost_total[10m]) > 0",
+        wait: "0m",
+        severity: "critical",
+        summary: "a canary of vigie on {{ $labels.instance }} was lost",
+        description: "A made-up customer's event was not in the store within half a minute; real events meet the same.",
+        runbook: &[
+            "The log at level warn says whether the event was refused, or folded too late.",
+            "Refused: see VigieNotReady and VigieLogAppendErrors. Too late: see VigieWatermarkOld.",
+        ],
+    },
+    Alert {
         name: "VigieStoreCommitErrors",
         expr: "increase(vigie_store_commit_errors_total[5m]) > 0",
         wait: "0m",

@@ -95,6 +95,15 @@ pub(super) const PIPELINE: Dashboard = Dashboard {
             ],
         ),
         lines(
+            "Canaries",
+            "Time for a made-up customer's event to be in the store (canary.every), and canaries lost per hour.",
+            "s",
+            &[
+                (quantile!(0.99, "vigie_canary_latency_seconds"), "p99"),
+                (within!("1h", "vigie_canary_lost_total"), "lost"),
+            ],
+        ),
+        lines(
             "Customers touched",
             "Customer records written per second by cause, and scores written.",
             "wps",

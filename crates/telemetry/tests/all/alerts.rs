@@ -251,6 +251,13 @@ const CASES: &[Case] = &[
         ]],
     },
     Case {
+        alert: "VigieCanaryLost",
+        step: 1,
+        at: 12,
+        fires: &[&[("vigie_canary_lost_total{$I}", "0x10 1x20")]],
+        quiet: &[&[("vigie_canary_lost_total{$I}", "1x30")]],
+    },
+    Case {
         alert: "VigieStoreCommitErrors",
         step: 1,
         at: 12,

@@ -62,6 +62,8 @@ fn load(metrics: &Metrics, round: u64) {
     metrics.pipeline.timer_fired(ms(900));
     metrics.pipeline.timers_overdue(1, ms(300));
     metrics.pipeline.ticks_appended(1);
+    metrics.canary.seen(ms(30));
+    metrics.canary.lost();
     metrics.store.loaded(ms(1));
     metrics.store.committed(ms(2));
     metrics.store.commit_failed();

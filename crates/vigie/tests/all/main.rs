@@ -18,6 +18,7 @@ mod edges;
 mod faults;
 mod kill;
 mod lifecycle;
+mod operations;
 mod past;
 mod readme;
 mod replay;
