@@ -320,7 +320,7 @@ impl<L: Log> Inner<L> {
     }
 
     fn failed(&self, error: &LogError) -> Unavailable {
-        self.metrics.log.append_failed();
+        self.metrics.log.append_failed(error.tag());
         if !matches!(error, LogError::Overloaded { .. }) {
             tracing::error!(tag = error.tag(), "append failed: {error}");
         }

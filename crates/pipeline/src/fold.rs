@@ -12,8 +12,8 @@ use std::sync::Arc;
 use vigie_enrichment::{History, Judge, Visit};
 use vigie_event::{
     Body, ConsentState, Control, CustomerKey, DAY_MS, Enriched, Event, EventId, Findings, Forward, Judgement, Link,
-    Merge, MergePart, Offset, Origin, Partition, PersonId, Position, Purpose, Record, RejectCode, Seen, Timestamp,
-    Verdict, Workspace, partition_for,
+    Merge, MergePart, Offset, Origin, Partition, PersonId, Position, Purpose, Record, RejectCode, Seen, Signal, Source,
+    Timestamp, Verdict, Workspace, partition_for,
 };
 use vigie_failpoint::{mutant, point};
 use vigie_relance::{Decision, FlagKind, Look, evaluate, next_due};
@@ -65,6 +65,10 @@ pub(crate) struct Tally {
     pub(crate) timers: Vec<(Timestamp, Timestamp)>,
     pub(crate) decisions: BTreeMap<(String, &'static str), u64>,
     pub(crate) refusals: BTreeMap<(String, &'static str), u64>,
+    /// Repeated events, by where they came from.
+    pub(crate) duplicates: BTreeMap<Source, u64>,
+    /// Events that took effect, by what they say.
+    pub(crate) signals: BTreeMap<Signal, u64>,
     pub(crate) scores: u64,
     pub(crate) link_conflicts: u64,
 }
@@ -229,7 +233,7 @@ impl<'a> Batch<'a> {
             }
             (Body::Merge(merge), Some(who)) => self.merge(position, merge, who)?,
             (Body::Tick(_) | Body::Link(_) | Body::Merge(_), _) => Judgement::Noted,
-            (Body::Control(Control::Activate { model, policies, .. }), _) => {
+            (Body::Control(Control::Activate { model, policies, at }), _) => {
                 let active = Active::parse(&model, &policies).map_err(|error| WorkerError::Control {
                     position,
                     reason: error.to_string(),
@@ -238,6 +242,7 @@ impl<'a> Batch<'a> {
                 state.meta.active = Some(active.reference(position.offset));
                 state.meta.rearm = Some(Rearm { after: None });
                 state.active = Some(Arc::new(active));
+                state.since = Some(at);
                 return Ok((Judgement::Noted, After::Rearm));
             }
         };
@@ -311,6 +316,7 @@ impl<'a> Batch<'a> {
             panic!("a seeded fault of a rule");
         }
         let (id, fingerprint, received_at) = (event.id.clone(), event.fingerprint, event.received_at);
+        let source = event.source;
         let said = event.consent.clone();
         let claimed = event.occurred_at.map_or(received_at, |at| at.min(received_at));
         self.tally.received.push(received_at);
@@ -318,6 +324,7 @@ impl<'a> Batch<'a> {
         let verdict = self.judge.judge(*event, &Known { state: &loaded.state });
         point!("step.judge.after");
         if verdict == Verdict::Duplicate {
+            *self.tally.duplicates.entry(source).or_default() += 1;
             self.book(
                 partition,
                 &key.workspace,
@@ -388,6 +395,7 @@ impl<'a> Batch<'a> {
                         ..Books::default()
                     },
                 )?;
+                *self.tally.signals.entry(signal).or_default() += 1;
                 for (from, to) in new_links {
                     let link = Link {
                         workspace: key.workspace.clone(),

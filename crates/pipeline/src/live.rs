@@ -102,7 +102,6 @@ impl<L: Log, S: Store, D: DeadLetterSink> Live<L, S, D> {
                 return Ok(());
             }
             let now = clock();
-            self.worker.metrics().pipeline.watermark_age(oldest(&entries, now));
             let mut outcome = self.worker.process(&entries, clock()).await;
             if outcome.is_ok() && !stopping {
                 outcome = self.tick(clock(), &mut last_tick).await;
@@ -178,17 +177,6 @@ impl<L: Log, S: Store, D: DeadLetterSink> Live<L, S, D> {
 /// or a jump of an hour and back would stop ticks for an hour.
 fn passed(since: Timestamp, now: Timestamp, ms: i64) -> bool {
     now < since || now.ms_since(since) >= ms
-}
-
-/// Age of the first record of a batch.
-fn oldest(entries: &[vigie_ingestion::log::Entry], now: Timestamp) -> Duration {
-    let at = entries
-        .first()
-        .and_then(|entry| vigie_event::Record::decode(&entry.payload).ok())
-        .map(|record| record.at());
-    at.map_or(Duration::ZERO, |at| {
-        Duration::from_millis(u64::try_from(now.ms_since(at)).unwrap_or(0))
-    })
 }
 
 #[cfg(test)]

@@ -115,6 +115,8 @@ pub(crate) struct Rearm {
 pub(crate) struct PartitionState {
     pub(crate) meta: Meta,
     pub(crate) active: Option<Arc<Active>>,
+    /// When it was put in force.
+    pub(crate) since: Option<Timestamp>,
 }
 
 impl Meta {

@@ -167,8 +167,8 @@ async fn survey<L: Log>(log: &L, states: &BTreeMap<Partition, PartitionState>) -
     Ok(Ahead { events: counts, coming })
 }
 
-/// Reads one control record of the log.
-pub(crate) async fn read_control<L: Log>(log: &L, position: Position) -> Result<Active, WorkerError> {
+/// Reads one control record of the log: what it puts in force, and when.
+pub(crate) async fn read_control<L: Log>(log: &L, position: Position) -> Result<(Active, Timestamp), WorkerError> {
     let undecodable = |reason: &str| WorkerError::Undecodable {
         position,
         reason: reason.to_owned(),
@@ -179,12 +179,13 @@ pub(crate) async fn read_control<L: Log>(log: &L, position: Position) -> Result<
         .first()
         .ok_or_else(|| undecodable("the control record is not in the log"))?;
     match decode(entry)?.body {
-        Body::Control(Control::Activate { model, policies, .. }) => {
-            Active::parse(&model, &policies).map_err(|error| WorkerError::Control {
+        Body::Control(Control::Activate { model, policies, at }) => match Active::parse(&model, &policies) {
+            Ok(active) => Ok((active, at)),
+            Err(error) => Err(WorkerError::Control {
                 position,
                 reason: error.to_string(),
-            })
-        }
+            }),
+        },
         _ => Err(undecodable(
             "the stored state names it as a control record, which it is not",
         )),

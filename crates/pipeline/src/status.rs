@@ -26,6 +26,8 @@ pub struct Status {
     pub books: BTreeMap<Workspace, Books>,
     /// The model and policies in force in the lowest owned partition.
     pub active: Option<Arc<Active>>,
+    /// When they were put in force.
+    pub active_since: Option<Timestamp>,
     /// Customer records written because of an event, in this process.
     pub touched_by_event: u64,
     /// Customer records written because of a timer, in this process.

@@ -181,10 +181,6 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
         &self.store
     }
 
-    pub(crate) fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-
     /// Folds a batch of the log, however it was cut, and commits what comes of it. When it returns, everything up to the
     /// batch's last record is part of the stored state. `now` is only used to measure latencies.
     pub async fn process(&mut self, entries: &[Entry], now: Timestamp) -> Result<(), WorkerError> {
@@ -504,7 +500,10 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
         let stored = if keys.is_empty() {
             Vec::new()
         } else {
-            self.store.load(&keys).await?
+            let lap = self.metrics.stopwatch.start();
+            let loaded = self.store.load(&keys).await?;
+            self.metrics.store.loaded(lap.elapsed());
+            loaded
         };
         keys.into_iter()
             .zip(stored)
@@ -624,8 +623,9 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
                     },
                 );
             }
-            if let Some(active) = states.values().find_map(|state| state.active.clone()) {
-                status.active = Some(active);
+            if let Some(state) = states.values().find(|state| state.active.is_some()) {
+                status.active.clone_from(&state.active);
+                status.active_since = state.since;
             }
         });
         self.metrics.pipeline.customers_touched(Cause::Event, by_event);
@@ -671,7 +671,13 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
         }
         for ((policy, reason), count) in &tally.refusals {
             tracing::debug!(policy, reason, count, "refused");
-            self.metrics.relance.decided(policy, Decision::Refused, *count);
+            self.metrics.relance.refused(policy, reason, *count);
+        }
+        for (source, count) in &tally.duplicates {
+            self.metrics.events.duplicates(source.name(), *count);
+        }
+        for (signal, count) in &tally.signals {
+            self.metrics.events.applied(signal.name(), *count);
         }
         if tally.link_conflicts > 0 {
             tracing::warn!(
@@ -707,7 +713,9 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
                     status.books.entry(workspace.clone()).or_default().add(books);
                 }
             }
-            status.active = self.states.values().find_map(|state| state.active.clone());
+            let active = self.states.values().find(|state| state.active.is_some());
+            status.active = active.and_then(|state| state.active.clone());
+            status.active_since = active.and_then(|state| state.since);
         });
         Ok(())
     }
@@ -719,7 +727,7 @@ async fn read_states<L: Log, S: Store>(
     partitions: Vec<Partition>,
 ) -> Result<BTreeMap<Partition, PartitionState>, WorkerError> {
     let mut states = BTreeMap::new();
-    let mut known: Vec<Arc<Active>> = Vec::new();
+    let mut known: Vec<(Arc<Active>, Timestamp)> = Vec::new();
     for partition in partitions {
         let meta = match store.partition(partition).await? {
             Some(bytes) => Meta::decode(&bytes).ok_or(WorkerError::Meta { partition })?,
@@ -728,19 +736,21 @@ async fn read_states<L: Log, S: Store>(
         let active = match meta.active {
             None => None,
             Some(wanted) => {
-                let same = |active: &&Arc<Active>| active.reference(wanted.at) == wanted;
+                let same = |(active, _): &&(Arc<Active>, Timestamp)| active.reference(wanted.at) == wanted;
                 match known.iter().find(same) {
-                    Some(active) => Some(Arc::clone(active)),
+                    Some(known) => Some(known.clone()),
                     None => {
                         let offset = wanted.at;
-                        let active = Arc::new(read_control(log, Position { partition, offset }).await?);
-                        known.push(Arc::clone(&active));
-                        Some(active)
+                        let (active, since) = read_control(log, Position { partition, offset }).await?;
+                        let new = (Arc::new(active), since);
+                        known.push(new.clone());
+                        Some(new)
                     }
                 }
             }
         };
-        let _ = states.insert(partition, PartitionState { meta, active });
+        let (active, since) = active.unzip();
+        let _ = states.insert(partition, PartitionState { meta, active, since });
     }
     Ok(states)
 }

@@ -169,10 +169,21 @@ catalogue! {
     EVENTS_ACCEPTED = "vigie_events_accepted_total", Kind::Counter, Count, [WORKSPACE],
         "Events answered with 2xx, hence durable in the log or in the dead-letter journal.",
         "Down to zero: see ingest_rejected and readiness, then the senders. A jump: a backfill, or a loop in a sender.";
+    EVENTS_IN_FLIGHT = "vigie_events_in_flight", Kind::Gauge, Count, [WORKSPACE],
+        "Accepted events that have no outcome yet: what the books call in_flight.",
+        "Near zero when it is quiet. Growing: see the lag. Standing above zero in quiet times: a partition is stuck.";
     EVENT_OUTCOMES = "vigie_events_outcomes_total", Kind::Counter, Count,
         [WORKSPACE, closed("outcome", &["applied", "duplicate", "dead_letter", "suppressed", "conflict"])],
         "What became of accepted events. accepted = the sum of applied, duplicate, dead_letter and suppressed, plus in flight; conflict counts duplicates whose payload differs.",
         "duplicate rises with retries of senders; conflict means that a sender reuses ids; dead_letter: list them.";
+    EVENTS_DUPLICATES = "vigie_events_duplicates_total", Kind::Counter, Count,
+        [bounded("source", 64, "protocols and feeds, a closed enum of the code")],
+        "Events that repeated an earlier one, by the protocol or feed that they came through. They change nothing.",
+        "Some are retries. A source that repeats much of what it sends loops, or never sees our answers: look at its timeouts.";
+    EVENTS_APPLIED = "vigie_events_applied_total", Kind::Counter, Count,
+        [bounded("signal", 128, "signals, a closed enum of the code")],
+        "Events that took effect, by signal.",
+        "A signal that stops: its sender is broken, or renamed its events (then `custom` rises). Complaints: stop the campaign.";
     INGEST_REJECTED = "vigie_ingest_rejected_total", Kind::Counter, Count,
         [bounded("code", 128, "problem codes of the collector")],
         "Requests and events refused with 4xx or 5xx, by problem code. They are not accepted and appear in no book.",
@@ -184,15 +195,22 @@ catalogue! {
     LOG_APPEND_LATENCY = "vigie_log_append_latency_seconds", Kind::Histogram(LOCAL), Seconds, [],
         "Time from handing records to the log until they are durable, waiting for the group commit included.",
         "Rises with the fsync duration and with the queue: compare both.";
-    LOG_APPEND_ERRORS = "vigie_log_append_errors_total", Kind::Counter, Count, [],
-        "Appends that failed. A failed fsync poisons the log until the process is restarted.",
-        "Any increase: the disk is full or failing. Free or replace it, then restart; nothing acknowledged is lost.";
+    LOG_APPEND_ERRORS = "vigie_log_append_errors_total", Kind::Counter, Count,
+        [closed("reason", &["overloaded", "unavailable", "unknown", "poisoned", "corrupt", "gap", "too-large", "no-such-partition", "locked", "layout"])],
+        "Calls of the log that failed, by reason. A failed fsync poisons the log until the process is restarted.",
+        "overloaded is back-pressure: senders wait. Anything else: the disk is full or failing, or the brokers do not answer; nothing acknowledged is lost.";
     LOG_FSYNC_DURATION = "vigie_log_fsync_duration_seconds", Kind::Histogram(LOCAL), Seconds, [],
         "Time of one fdatasync of the log (one group commit).",
         "Above some tens of milliseconds the disk is shared or failing; throughput stays, latency does not.";
     LOG_SIZE = "vigie_log_size_bytes", Kind::Gauge, Bytes, [],
-        "Bytes of the segment files of the log.",
-        "Grows with every event kept; set log.retention or a larger disk before it is full.";
+        "Bytes of the segment files of the embedded log.",
+        "Grows with every event kept: compare with the free space, and plan a larger disk before it is full.";
+    DISK_FREE = "vigie_disk_free_bytes", Kind::Gauge, Bytes, [],
+        "Bytes that the process may still write to the disk of the data directory.",
+        "At zero no event is accepted any more. Enlarge the disk in time, or move the archive elsewhere (archive.url).";
+    DISK_SIZE = "vigie_disk_size_bytes", Kind::Gauge, Bytes, [],
+        "Size of the disk of the data directory.",
+        "Changes only when somebody changes the disk.";
     LOG_END_OFFSET = "vigie_log_end_offset", Kind::Gauge, Count, [PARTITION],
         "Offset that the next record of the partition will get.",
         "Stands still in a partition without events. Its rate is the rate of appended records.";
@@ -203,8 +221,8 @@ catalogue! {
     PIPELINE_LAG = "vigie_pipeline_lag_records", Kind::Gauge, Count, [PARTITION],
         "Records in the log that are not yet part of the stored state.",
         "Growing: the worker is slower than the senders. Compare the step and commit durations, then add cores.";
-    PIPELINE_WATERMARK_AGE = "vigie_pipeline_watermark_age_seconds", Kind::Gauge, Seconds, [],
-        "Age of the oldest record that is not yet part of the stored state; 0 when there is none.",
+    PIPELINE_WATERMARK_AGE = "vigie_pipeline_watermark_age_seconds", Kind::Gauge, Seconds, [PARTITION],
+        "How long this process has seen the oldest record wait that is not yet part of the stored state; 0 when there is none.",
         "How old the scores are. Above a minute something is stuck, not slow: look at lag by partition.";
     PIPELINE_STEP_DURATION = "vigie_pipeline_step_duration_seconds", Kind::Histogram(LOCAL), Seconds, [],
         "Time of one step: prefetch, fold, write and acknowledge of one batch.",
@@ -227,6 +245,12 @@ catalogue! {
     TIMERS_LATENESS = "vigie_timers_lateness_seconds", Kind::Histogram(LATENESS), Seconds, [],
         "Time between the moment for which a timer was set and the reading of the record that fired it.",
         "About a second by design. More means lag, or a clock of the machine that jumped.";
+    TIMERS_OVERDUE = "vigie_timers_overdue_seconds", Kind::Gauge, Seconds, [],
+        "How long the most overdue timer has been due without having fired; 0 when none is.",
+        "A second or two by design. Growing: no ticks are written, or the worker is stuck; flags for silent customers do not come.";
+    TIMERS_OVERDUE_PARTITIONS = "vigie_timers_overdue_partitions", Kind::Gauge, Count, [],
+        "Partitions with a timer that is due and has not fired.",
+        "A few at any time. All of them: the whole worker is behind, or a whole import falls due together.";
     TICKS_APPENDED = "vigie_ticks_appended_total", Kind::Counter, Count, [],
         "Tick records appended to quiet partitions because a timer was due there.",
         "At most one a second and partition. None while timers are due: the tick task has stopped.";
@@ -235,6 +259,16 @@ catalogue! {
         "Events kept in the dead-letter journal, by reason.",
         "List them with `vigie dead-letters list`, correct the sender, and feed them again: no duplicates arise.";
 
+    CANARY_LATENCY = "vigie_canary_latency_seconds", Kind::Histogram(LATENCY), Seconds, [],
+        "Time from handing a canary's event to the log until its record was in the store.",
+        "The whole way, measured also when no event comes. Compare with the event-to-score latency of real events.";
+    CANARY_LOST = "vigie_canary_lost_total", Kind::Counter, Count, [],
+        "Canaries that could not be sent, or were not in the store after half a minute.",
+        "Any increase: real events meet the same. The log at level warn says where the way ends.";
+
+    STORE_LOAD_DURATION = "vigie_store_load_duration_seconds", Kind::Histogram(LOCAL), Seconds, [],
+        "Time to read the customers that a batch needs.",
+        "Rises when the working set outgrows the cache (store.cache-size), or with the way to the Redis.";
     STORE_COMMIT_DURATION = "vigie_store_commit_duration_seconds", Kind::Histogram(LOCAL), Seconds, [],
         "Time of one atomic commit of the store.",
         "Rises while the store compacts; when it stays up, the disk is the limit.";
@@ -245,6 +279,12 @@ catalogue! {
     ARCHIVE_ROWS = "vigie_archive_rows_total", Kind::Counter, Count, [],
         "Records of the log that were written to the archive.",
         "Stands still while events arrive: the archive cannot be written; the log keeps what it is owed.";
+    ARCHIVE_LAG = "vigie_archive_lag_records", Kind::Gauge, Count, [],
+        "Folded records that are not in the archive yet.",
+        "Up to archive.flush-rows by design. Beyond: the archive is slower than the senders, or cannot be written.";
+    ARCHIVE_LAG_AGE = "vigie_archive_lag_seconds", Kind::Gauge, Seconds, [],
+        "How long this process has seen the oldest folded record wait for the archive; 0 when none waits.",
+        "Up to archive.flush-after by design. Beyond: look at the archive's errors; SQL and audits see the past that is in it.";
     ARCHIVE_ERRORS = "vigie_archive_errors_total", Kind::Counter, Count, [],
         "Attempts to write the archive that failed. They are repeated.",
         "Any increase: the disk of the archive is full or its address does not answer. Events are taken all the same.";
@@ -264,6 +304,19 @@ catalogue! {
         [bounded("policy", 100, "policies of the configuration"), closed("decision", &["flagged", "held_out", "refused"])],
         "Decisions of relance policies.",
         "refused near 100 %: consent or pressure caps stop a policy. A jump of flagged: a policy or model changed.";
+
+    RELANCE_REFUSALS = "vigie_relance_refusals_total", Kind::Counter, Count,
+        [bounded("policy", 100, "policies of the configuration"), bounded("reason", 32, "reasons, a closed enum of the code")],
+        "Customers over a policy's threshold that it did not flag, by reason.",
+        "Says which rule holds a policy back: compare it with what the policy's owner wants.";
+
+    MODEL_INFO = "vigie_model_info", Kind::Gauge, Count,
+        [bounded("model", 32, "models put in force by this process"), bounded("policies", 32, "policies put in force by this process")],
+        "1 for the model and the policies in force, 0 for those that were in force before.",
+        "A change is an activation: scores and flags before and after come from different rules.";
+    MODEL_ACTIVATED = "vigie_model_activated_seconds", Kind::Gauge, Seconds, [],
+        "When the model and policies in force were activated, in seconds since 1970.",
+        "Customers change: backtest a model that has been in force for half a year (`vigie backtest`), and fit a new one.";
 
     PROCESS_CPU = "process_cpu_seconds_total", Kind::Counter, Seconds, [],
         "Processor time of the process.",

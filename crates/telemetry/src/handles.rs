@@ -3,12 +3,12 @@
 //! They never look a metric up by name on the hot path, and they cost an atomic addition each. Parts count per batch.
 //! Label values are closed enums, or bounded families that end in `other`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram};
 
-use crate::catalogue::{self, Metric};
+use crate::catalogue::{self, Metric, Values};
 use crate::exporter::Registry;
 use crate::family::Family;
 use crate::stopwatch::Stopwatch;
@@ -132,6 +132,12 @@ pub struct Metrics {
     pub audit: AuditMetrics,
     /// Relance policies.
     pub relance: RelanceMetrics,
+    /// The model and policies in force.
+    pub model: ModelMetrics,
+    /// The disk of the data directory.
+    pub disk: DiskMetrics,
+    /// Canaries.
+    pub canary: CanaryMetrics,
     /// Measures durations for the histograms.
     pub stopwatch: Stopwatch,
     ready: Gauge,
@@ -154,6 +160,9 @@ impl Metrics {
             archive: ArchiveMetrics::register(registry),
             audit: AuditMetrics::register(registry),
             relance: RelanceMetrics::register(registry),
+            model: ModelMetrics::register(registry),
+            disk: DiskMetrics::register(registry),
+            canary: CanaryMetrics::register(registry),
             stopwatch,
             ready: registry.gauge(&catalogue::READY, &[]),
         }
@@ -173,6 +182,9 @@ pub struct EventMetrics {
     rejected: Family<Counter>,
     ack_latency: Histogram,
     dead_letters: Family<Counter>,
+    in_flight: Family<Gauge>,
+    duplicates: Family<Counter>,
+    applied: Family<Counter>,
 }
 
 impl EventMetrics {
@@ -191,6 +203,9 @@ impl EventMetrics {
             rejected: counters(registry, &catalogue::INGEST_REJECTED, "code"),
             ack_latency: registry.histogram(&catalogue::INGEST_ACK_LATENCY, &[]),
             dead_letters: counters(registry, &catalogue::DEAD_LETTERS, "reason"),
+            in_flight: gauges(registry, &catalogue::EVENTS_IN_FLIGHT, "workspace"),
+            duplicates: counters(registry, &catalogue::EVENTS_DUPLICATES, "source"),
+            applied: counters(registry, &catalogue::EVENTS_APPLIED, "signal"),
         }
     }
 
@@ -214,6 +229,21 @@ impl EventMetrics {
     /// A request with events was acknowledged after `latency`.
     pub fn acknowledged(&self, latency: Duration) {
         self.ack_latency.record(latency);
+    }
+
+    /// `count` events of `workspace` have no outcome yet.
+    pub fn in_flight(&self, workspace: &str, count: u64) {
+        self.in_flight.get(workspace).set(float(count));
+    }
+
+    /// `count` events that came through `source` repeated earlier ones.
+    pub fn duplicates(&self, source: &'static str, count: u64) {
+        self.duplicates.get(source).increment(count);
+    }
+
+    /// `count` events with `signal` took effect.
+    pub fn applied(&self, signal: &'static str, count: u64) {
+        self.applied.get(signal).increment(count);
     }
 
     /// `count` events were kept in the dead-letter journal for `reason`.
@@ -266,7 +296,7 @@ impl HttpMetrics {
 #[derive(Clone, Debug)]
 pub struct LogMetrics {
     append_latency: Histogram,
-    append_errors: Counter,
+    append_errors: ByName<Counter>,
     fsync_duration: Histogram,
     size: Gauge,
     end_offset: Family<Gauge>,
@@ -276,7 +306,9 @@ impl LogMetrics {
     fn register(registry: &Arc<Registry>) -> LogMetrics {
         LogMetrics {
             append_latency: registry.histogram(&catalogue::LOG_APPEND_LATENCY, &[]),
-            append_errors: registry.counter(&catalogue::LOG_APPEND_ERRORS, &[]),
+            append_errors: ByName::new(&catalogue::LOG_APPEND_ERRORS, "reason", |reason| {
+                registry.counter(&catalogue::LOG_APPEND_ERRORS, &[("reason", reason)])
+            }),
             fsync_duration: registry.histogram(&catalogue::LOG_FSYNC_DURATION, &[]),
             size: registry.gauge(&catalogue::LOG_SIZE, &[]),
             end_offset: gauges(registry, &catalogue::LOG_END_OFFSET, "partition"),
@@ -288,9 +320,11 @@ impl LogMetrics {
         self.append_latency.record(latency);
     }
 
-    /// An append failed.
-    pub fn append_failed(&self) {
-        self.append_errors.increment(1);
+    /// An append failed, with the tag of its error.
+    pub fn append_failed(&self, reason: &'static str) {
+        if let Some(counter) = self.append_errors.get(reason) {
+            counter.increment(1);
+        }
     }
 
     /// One group commit was synced in `duration`.
@@ -314,7 +348,7 @@ impl LogMetrics {
 pub struct PipelineMetrics {
     applied_offset: Family<Gauge>,
     lag: Family<Gauge>,
-    watermark_age: Gauge,
+    watermark_age: Family<Gauge>,
     step_duration: Histogram,
     batch_records: Histogram,
     event_to_score: Histogram,
@@ -322,6 +356,8 @@ pub struct PipelineMetrics {
     scores_written: Counter,
     timers_fired: Counter,
     timers_lateness: Histogram,
+    timers_overdue: Gauge,
+    timers_overdue_partitions: Gauge,
     ticks_appended: Counter,
 }
 
@@ -330,7 +366,7 @@ impl PipelineMetrics {
         PipelineMetrics {
             applied_offset: gauges(registry, &catalogue::PIPELINE_APPLIED_OFFSET, "partition"),
             lag: gauges(registry, &catalogue::PIPELINE_LAG, "partition"),
-            watermark_age: registry.gauge(&catalogue::PIPELINE_WATERMARK_AGE, &[]),
+            watermark_age: gauges(registry, &catalogue::PIPELINE_WATERMARK_AGE, "partition"),
             step_duration: registry.histogram(&catalogue::PIPELINE_STEP_DURATION, &[]),
             batch_records: registry.histogram(&catalogue::PIPELINE_BATCH_RECORDS, &[]),
             event_to_score: registry.histogram(&catalogue::PIPELINE_EVENT_TO_SCORE, &[]),
@@ -342,6 +378,8 @@ impl PipelineMetrics {
             scores_written: registry.counter(&catalogue::SCORES_WRITTEN, &[]),
             timers_fired: registry.counter(&catalogue::TIMERS_FIRED, &[]),
             timers_lateness: registry.histogram(&catalogue::TIMERS_LATENESS, &[]),
+            timers_overdue: registry.gauge(&catalogue::TIMERS_OVERDUE, &[]),
+            timers_overdue_partitions: registry.gauge(&catalogue::TIMERS_OVERDUE_PARTITIONS, &[]),
             ticks_appended: registry.counter(&catalogue::TICKS_APPENDED, &[]),
         }
     }
@@ -353,9 +391,15 @@ impl PipelineMetrics {
         self.lag.get(&partition).set(float(end.saturating_sub(applied)));
     }
 
-    /// The oldest record that is not yet part of the stored state has this age; zero when there is none.
-    pub fn watermark_age(&self, age: Duration) {
-        self.watermark_age.set(age.as_secs_f64());
+    /// The oldest record of `partition` that is not yet part of the stored state has this age; zero when there is none.
+    pub fn watermark_age(&self, partition: u16, age: Duration) {
+        self.watermark_age.get(&partition.to_string()).set(age.as_secs_f64());
+    }
+
+    /// In so many partitions a timer is due that has not fired, the most overdue one for so long.
+    pub fn timers_overdue(&self, partitions: usize, longest: Duration) {
+        self.timers_overdue_partitions.set(float(partitions as u64));
+        self.timers_overdue.set(longest.as_secs_f64());
     }
 
     /// One step over `records` records took `duration`.
@@ -396,6 +440,7 @@ impl PipelineMetrics {
 /// Handles of the store.
 #[derive(Clone, Debug)]
 pub struct StoreMetrics {
+    load_duration: Histogram,
     commit_duration: Histogram,
     commit_errors: Counter,
 }
@@ -403,9 +448,15 @@ pub struct StoreMetrics {
 impl StoreMetrics {
     fn register(registry: &Arc<Registry>) -> StoreMetrics {
         StoreMetrics {
+            load_duration: registry.histogram(&catalogue::STORE_LOAD_DURATION, &[]),
             commit_duration: registry.histogram(&catalogue::STORE_COMMIT_DURATION, &[]),
             commit_errors: registry.counter(&catalogue::STORE_COMMIT_ERRORS, &[]),
         }
+    }
+
+    /// The customers of one batch were read in `duration`.
+    pub fn loaded(&self, duration: Duration) {
+        self.load_duration.record(duration);
     }
 
     /// One atomic commit took `duration`.
@@ -423,6 +474,8 @@ impl StoreMetrics {
 #[derive(Clone, Debug)]
 pub struct ArchiveMetrics {
     rows: Counter,
+    lag: Gauge,
+    lag_age: Gauge,
     errors: Counter,
 }
 
@@ -430,6 +483,8 @@ impl ArchiveMetrics {
     fn register(registry: &Arc<Registry>) -> ArchiveMetrics {
         ArchiveMetrics {
             rows: registry.counter(&catalogue::ARCHIVE_ROWS, &[]),
+            lag: registry.gauge(&catalogue::ARCHIVE_LAG, &[]),
+            lag_age: registry.gauge(&catalogue::ARCHIVE_LAG_AGE, &[]),
             errors: registry.counter(&catalogue::ARCHIVE_ERRORS, &[]),
         }
     }
@@ -437,6 +492,12 @@ impl ArchiveMetrics {
     /// So many records were written.
     pub fn wrote(&self, rows: u64) {
         self.rows.increment(rows);
+    }
+
+    /// So many folded records are not in the archive yet, the oldest for so long.
+    pub fn lag(&self, records: u64, age: Duration) {
+        self.lag.set(float(records));
+        self.lag_age.set(age.as_secs_f64());
     }
 
     /// An attempt to write failed.
@@ -479,20 +540,34 @@ impl AuditMetrics {
 #[derive(Clone, Debug)]
 pub struct RelanceMetrics {
     flags: Family<ByValue<Counter>>,
+    refusals: Family<Family<Counter>>,
 }
 
 impl RelanceMetrics {
     fn register(registry: &Arc<Registry>) -> RelanceMetrics {
-        let (registry, metric) = (Arc::clone(registry), &catalogue::FLAGS);
+        let (for_flags, for_refusals) = (Arc::clone(registry), Arc::clone(registry));
+        let (flags, refusals) = (&catalogue::FLAGS, &catalogue::RELANCE_REFUSALS);
         RelanceMetrics {
-            flags: Family::new(metric.bound("policy"), move |policy| {
+            flags: Family::new(flags.bound("policy"), move |policy| {
                 ByValue::new(
                     Decision::ALL.iter().map(|decision| {
-                        registry.counter(metric, &[("policy", policy), ("decision", decision.as_str())])
+                        for_flags.counter(flags, &[("policy", policy), ("decision", decision.as_str())])
                     }),
                 )
             }),
+            refusals: Family::new(refusals.bound("policy"), move |policy| {
+                let (registry, policy) = (Arc::clone(&for_refusals), policy.to_owned());
+                Family::new(refusals.bound("reason"), move |reason| {
+                    registry.counter(refusals, &[("policy", &policy), ("reason", reason)])
+                })
+            }),
         }
+    }
+
+    /// `policy` did not flag `count` customers over its threshold, for `reason`.
+    pub fn refused(&self, policy: &str, reason: &'static str, count: u64) {
+        self.decided(policy, Decision::Refused, count);
+        self.refusals.get(policy).get(reason).increment(count);
     }
 
     /// `policy` took `decision` on `count` customers.
@@ -500,6 +575,117 @@ impl RelanceMetrics {
         if let Some(counter) = self.flags.get(policy).at(decision as usize) {
             counter.increment(count);
         }
+    }
+}
+
+/// Handles of the model and policies in force.
+#[derive(Clone, Debug)]
+pub struct ModelMetrics {
+    info: Family<Family<Gauge>>,
+    activated: Gauge,
+    /// What the last call said is in force.
+    current: Arc<Mutex<Option<(String, String)>>>,
+}
+
+impl ModelMetrics {
+    fn register(registry: &Arc<Registry>) -> ModelMetrics {
+        let (registry_of_info, metric) = (Arc::clone(registry), &catalogue::MODEL_INFO);
+        ModelMetrics {
+            info: Family::new(metric.bound("model"), move |model| {
+                let (registry, model) = (Arc::clone(&registry_of_info), model.to_owned());
+                Family::new(metric.bound("policies"), move |policies| {
+                    registry.gauge(metric, &[("model", &model), ("policies", policies)])
+                })
+            }),
+            activated: registry.gauge(&catalogue::MODEL_ACTIVATED, &[]),
+            current: Arc::default(),
+        }
+    }
+
+    /// This model and these policies are in force, since so long after 1970.
+    pub fn in_force(&self, model: &str, policies: &str, since: Duration) {
+        // A panic while the lock is held leaves a complete pair behind: there is nothing to repair.
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = (model.to_owned(), policies.to_owned());
+        if let Some((model, policies)) = current.as_ref().filter(|current| **current != new) {
+            self.info.get(model).get(policies).set(0.0);
+        }
+        self.info.get(model).get(policies).set(1.0);
+        self.activated.set(since.as_secs_f64());
+        *current = Some(new);
+    }
+}
+
+/// Handles of the disk of the data directory.
+#[derive(Clone, Debug)]
+pub struct DiskMetrics {
+    free: Gauge,
+    size: Gauge,
+}
+
+impl DiskMetrics {
+    fn register(registry: &Arc<Registry>) -> DiskMetrics {
+        DiskMetrics {
+            free: registry.gauge(&catalogue::DISK_FREE, &[]),
+            size: registry.gauge(&catalogue::DISK_SIZE, &[]),
+        }
+    }
+
+    /// Of `size` bytes, `free` may still be written.
+    pub fn room(&self, free: u64, size: u64) {
+        self.free.set(float(free));
+        self.size.set(float(size));
+    }
+}
+
+/// Handles of the canaries.
+#[derive(Clone, Debug)]
+pub struct CanaryMetrics {
+    latency: Histogram,
+    lost: Counter,
+}
+
+impl CanaryMetrics {
+    fn register(registry: &Arc<Registry>) -> CanaryMetrics {
+        CanaryMetrics {
+            latency: registry.histogram(&catalogue::CANARY_LATENCY, &[]),
+            lost: registry.counter(&catalogue::CANARY_LOST, &[]),
+        }
+    }
+
+    /// A canary was in the store after `latency`.
+    pub fn seen(&self, latency: Duration) {
+        self.latency.record(latency);
+    }
+
+    /// A canary was not.
+    pub fn lost(&self) {
+        self.lost.increment(1);
+    }
+}
+
+/// One handle per value of a closed label that arrives as a name. All are registered at once, so that the first increase
+/// of each is seen as one.
+#[derive(Clone, Debug)]
+struct ByName<H> {
+    handles: Arc<[(&'static str, H)]>,
+}
+
+impl<H> ByName<H> {
+    fn new(metric: &'static Metric, label: &str, make: impl Fn(&'static str) -> H) -> ByName<H> {
+        let values = match metric.label(label).map(|label| label.values) {
+            Some(Values::Closed(values)) => values,
+            Some(Values::Bounded { .. }) | None => &[],
+        };
+        ByName {
+            handles: values.iter().map(|value| (*value, make(value))).collect(),
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&H> {
+        let found = self.handles.iter().find(|(value, _)| *value == name);
+        debug_assert!(found.is_some(), "{name} is not in the catalogue");
+        found.map(|(_, handle)| handle)
     }
 }
 
@@ -546,7 +732,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::catalogue::{METRICS, Values};
+    use crate::catalogue::METRICS;
     use crate::exporter::{BuildInfo, Exporter};
 
     /// Calls every method once.
@@ -560,18 +746,22 @@ mod tests {
         metrics.events.rejected("body_too_large", 1);
         metrics.events.acknowledged(second);
         metrics.events.dead_letters("too_old", 1);
+        metrics.events.in_flight("acme", 2);
+        metrics.events.duplicates("segment", 1);
+        metrics.events.applied("purchase", 1);
         metrics.http.request("/v1/batch", 200, second);
         metrics.http.request("/v1/batch", 599, second);
         metrics.http.connected();
         metrics.http.connected();
         metrics.http.disconnected();
         metrics.log.appended(second);
-        metrics.log.append_failed();
+        metrics.log.append_failed("poisoned");
         metrics.log.fsync(second);
         metrics.log.size(4096);
         metrics.log.end_offset(7, 12);
         metrics.pipeline.progress(7, 10, 12);
-        metrics.pipeline.watermark_age(second);
+        metrics.pipeline.watermark_age(7, second);
+        metrics.pipeline.timers_overdue(1, second);
         metrics.pipeline.step(100, second);
         metrics.pipeline.event_to_score(second);
         for cause in Cause::ALL {
@@ -580,9 +770,11 @@ mod tests {
         metrics.pipeline.scores_written(1);
         metrics.pipeline.timer_fired(second);
         metrics.pipeline.ticks_appended(1);
+        metrics.store.loaded(second);
         metrics.store.committed(second);
         metrics.store.commit_failed();
         metrics.archive.wrote(1);
+        metrics.archive.lag(9, second);
         metrics.archive.failed();
         for verdict in AuditVerdict::ALL {
             metrics.audit.ran(*verdict, 0, 1);
@@ -590,6 +782,11 @@ mod tests {
         for decision in Decision::ALL {
             metrics.relance.decided("win-back", *decision, 1);
         }
+        metrics.relance.refused("win-back", "consent", 1);
+        metrics.model.in_force("m@1", "p@1", second);
+        metrics.disk.room(1, 2);
+        metrics.canary.seen(second);
+        metrics.canary.lost();
     }
 
     fn exporter() -> Exporter {
@@ -628,6 +825,8 @@ mod tests {
             r#"vigie_pipeline_batch_records_bucket{le="50"} 0"#,
             r#"vigie_pipeline_batch_records_bucket{le="100"} 1"#,
             r#"vigie_flags_total{policy="win-back",decision="held_out"} 1"#,
+            r#"vigie_flags_total{policy="win-back",decision="refused"} 2"#,
+            r#"vigie_relance_refusals_total{policy="win-back",reason="consent"} 1"#,
         ] {
             assert!(page.lines().any(|l| l == line), "no line {line} in\n{page}");
         }
@@ -640,13 +839,30 @@ mod tests {
         let page = exporter.render();
         for name in [
             "vigie_store_commit_errors_total",
-            "vigie_log_append_errors_total",
+            "vigie_log_append_errors_total{reason=\"poisoned\"}",
             "vigie_timers_fired_total",
         ] {
             assert!(
                 page.contains(&format!("\n{name} 0\n")),
                 "{name} is missing: alerts on its increase would be blind"
             );
+        }
+    }
+
+    #[test]
+    fn a_model_that_was_replaced_is_not_in_force_any_more() {
+        let exporter = exporter();
+        let metrics = exporter.metrics(Stopwatch::stopped());
+        for (model, since) in [("a", 10), ("a", 10), ("b", 20)] {
+            metrics.model.in_force(model, "p", Duration::from_secs(since));
+        }
+        let page = exporter.render();
+        for line in [
+            r#"vigie_model_info{model="a",policies="p"} 0"#,
+            r#"vigie_model_info{model="b",policies="p"} 1"#,
+            "vigie_model_activated_seconds 20",
+        ] {
+            assert!(page.lines().any(|l| l == line), "no line {line} in\n{page}");
         }
     }
 

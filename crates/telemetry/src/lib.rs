@@ -10,6 +10,7 @@
 //!   it moves. A name that is not in it cannot be counted, drawn or alerted on.
 //! - [`Exporter`] holds the registry of one server. It is not global, so a process may hold several (tests do).
 //! - [`Metrics`] are the handles, registered at start and passed to the parts that count. They count per batch.
+//! - [`Behind`] turns two counters into the age of what lies between them; [`page`] reads an exported page again.
 //! - [`logging`] writes one event as one line, with control characters escaped.
 //! - [`dashboards`] generates `dashboards/` at the root of the repository; a test keeps the committed files equal.
 //!
@@ -27,17 +28,20 @@
 //! # Ok::<(), vigie_telemetry::TelemetryError>(())
 //! ```
 
+mod behind;
 pub mod catalogue;
 pub mod dashboards;
 mod exporter;
 mod family;
 mod handles;
 pub mod logging;
+pub mod page;
 mod stopwatch;
 
+pub use behind::Behind;
 pub use exporter::{BuildInfo, Exporter, TelemetryError};
 pub use handles::{
-    ArchiveMetrics, AuditMetrics, AuditVerdict, Cause, Decision, EventMetrics, HttpMetrics, LogMetrics, Metrics,
-    Outcome, PipelineMetrics, RelanceMetrics, StatusClass, StoreMetrics,
+    ArchiveMetrics, AuditMetrics, AuditVerdict, CanaryMetrics, Cause, Decision, DiskMetrics, EventMetrics, HttpMetrics,
+    LogMetrics, Metrics, ModelMetrics, Outcome, PipelineMetrics, RelanceMetrics, StatusClass, StoreMetrics,
 };
 pub use stopwatch::{Lap, Stopwatch};

@@ -77,6 +77,10 @@ enum Command {
     Replay(Box<crate::replay::Replay>),
     Fit(crate::fitting::Fit),
     Backtest(crate::fitting::BacktestArgs),
+    Doctor(crate::doctor::Doctor),
+    Status(crate::status::Status),
+    Backup(crate::backup::Backup),
+    Restore(crate::backup::Restore),
     /// Exit 0 when a server is ready, 1 when it is not (for containers and load balancers)
     Healthcheck {
         /// Address of the server
@@ -314,6 +318,10 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Replay(replay) => crate::replay::replay(&replay),
         Command::Fit(fit) => fit.run(),
         Command::Backtest(backtest) => backtest.run(),
+        Command::Doctor(doctor) => doctor.run(),
+        Command::Status(status) => status.run(),
+        Command::Backup(backup) => backup.run(),
+        Command::Restore(restore) => restore.run(),
         Command::Healthcheck { url } => {
             let (ready, text) = Remote::new(&url, "").ready()?;
             print(&text)?;

@@ -82,6 +82,17 @@ impl Server {
         format!("no answer from {}; is vigie up there? (--url, VIGIE_URL)", self.url)
     }
 
+    /// An answer that is a text.
+    pub(crate) fn text(&self, path: &str) -> Result<String> {
+        let answer = self.agent.get(format!("{}{path}", self.url)).call();
+        let mut answer = answer.with_context(|| self.silent())?;
+        let text = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_string()?;
+        if !answer.status().is_success() {
+            bail!("{} at {}{path}", answer.status(), self.url);
+        }
+        Ok(text)
+    }
+
     /// Whether the server is ready, and its own words about it.
     pub(crate) fn ready(&self) -> Result<(bool, String)> {
         let answer = self.agent.get(format!("{}/readyz", self.url)).call();

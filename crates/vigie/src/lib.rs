@@ -5,18 +5,24 @@
 
 mod auditor;
 mod backends;
+mod backup;
 mod books;
 mod bounds;
+mod canary;
 pub mod cli;
 mod client;
 mod clocks;
 pub mod config;
 mod crew;
 mod demo;
+mod disk;
+mod doctor;
 mod fitting;
+mod gauges;
 mod keyfile;
 mod past;
 mod replay;
 mod roles;
 mod server;
+mod status;
 mod topics;

@@ -11,9 +11,11 @@ use crate::auditor::{self, Auditor};
 use crate::backends::{self, AnyLog, AnyStore};
 use crate::books;
 use crate::bounds;
+use crate::canary::Canary;
 use crate::clocks::{self, Clock};
 use crate::config::Config;
 use crate::crew::Crew;
+use crate::gauges::Gauges;
 use crate::keyfile::{self, Generated};
 use crate::past::{self, Kept, Service};
 use crate::roles::{Role, Roles};
@@ -37,7 +39,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use vigie_archive::{Archive, Mode};
-use vigie_event::{Partition, Workspace};
+use vigie_event::Workspace;
 use vigie_ingestion::dead_letters::{DeadLetters, Letter, Step};
 use vigie_ingestion::http::{ClockHandle, Collector, Doors, RequestId, Transport, serve};
 use vigie_ingestion::intake::Intake;
@@ -101,14 +103,8 @@ struct Observe(Metrics);
 
 impl LogObserver for Observe {
     fn committed(&self, commit: &GroupCommit) {
+        // Appends and their failures are counted by who waits for them.
         self.0.log.fsync(Duration::from_nanos(commit.sync_ns));
-        self.0
-            .log
-            .appended(Duration::from_nanos(commit.write_ns.saturating_add(commit.sync_ns)));
-    }
-
-    fn refused(&self, _tag: &'static str, _appends: usize) {
-        self.0.log.append_failed();
     }
 }
 
@@ -227,19 +223,20 @@ pub(crate) async fn start(config: &Config, clock: Clock, roles: &Roles) -> Resul
         };
         router = router.merge(vigie_ingestion::http::router(collector));
     }
-    let mut archivist = None;
+    let (mut archivist, mut archive) = (None, None);
     if let Some(store) = store
         .as_ref()
         .filter(|_| roles.has(Role::Archivist) || roles.has(Role::Api))
     {
         let writes = roles.has(Role::Archivist);
         let mode = if writes { Mode::Write } else { Mode::Read };
-        let archive = Arc::new(Archive::open(past::place(config)?, mode, config.log.partitions).await?);
+        let kept = Arc::new(Archive::open(past::place(config)?, mode, config.log.partitions).await?);
+        archive = Some(Arc::clone(&kept));
         let mut handle = None;
         if writes {
-            let kept = Kept(Arc::clone(&archive));
             let options = bounds::archivist_options(config);
-            let (writer, asked) = Archivist::new(&*log, Arc::clone(store), kept, status.clone(), options)?;
+            let shelf = Kept(Arc::clone(&kept));
+            let (writer, asked) = Archivist::new(&*log, Arc::clone(store), shelf, status.clone(), options)?;
             archivist = Some(run_archivist(
                 writer,
                 Arc::clone(&clock),
@@ -249,7 +246,7 @@ pub(crate) async fn start(config: &Config, clock: Clock, roles: &Roles) -> Resul
             handle = Some(asked);
         }
         let past = Service {
-            archive,
+            archive: kept,
             archivist: handle,
             store: Arc::clone(store),
             letters: letters.clone(),
@@ -294,6 +291,17 @@ pub(crate) async fn start(config: &Config, clock: Clock, roles: &Roles) -> Resul
         Some((work, status)) => Some(run_worker(work, status, worker_stopping)?),
         None => None,
     };
+    if let Some(store) = store.as_ref().filter(|_| roles.has(Role::Collector)) {
+        let canary = Canary {
+            every: config.canary.every,
+            intake: intake.clone(),
+            status: status.clone(),
+            store: Arc::clone(store),
+            clock: Arc::clone(&clock),
+            metrics: metrics.clone(),
+        };
+        drop(tokio::spawn(canary.run(until(stopping.clone()))));
+    }
     let router = router.layer(axum::middleware::from_fn(carry_request_id));
     let router = router.layer(axum::middleware::from_fn_with_state(Arc::clone(&ready), announce_close));
     let http = tokio::spawn(async move {
@@ -302,7 +310,25 @@ pub(crate) async fn start(config: &Config, clock: Clock, roles: &Roles) -> Resul
             .map_err(Into::into)
     });
     ready.store(true, Ordering::Release);
-    watch_over(exporter, metrics, Arc::clone(&log), Arc::clone(&ready), working.clone());
+    let gauges = Gauges {
+        archive,
+        // What others take in is not in this process's counters.
+        alone: !roles.shared,
+        ..Gauges::new(
+            config,
+            metrics.clone(),
+            Arc::clone(&log),
+            intake.clone(),
+            if roles.has(Role::Worker) {
+                working.clone()
+            } else {
+                status
+            },
+            Arc::clone(&clock),
+        )
+    };
+    let state = (Arc::clone(&log), Arc::clone(&ready), working.clone());
+    watch_over(exporter, metrics, state, gauges);
     drop(tokio::spawn(mind_the_reserve(log)));
     Ok(Running {
         url,
@@ -641,16 +667,19 @@ async fn mind_the_reserve(log: Arc<AnyLog>) {
     }
 }
 
-/// Keeps the metrics in order and publishes readiness and the ends of the log.
-fn watch_over(exporter: Exporter, metrics: Metrics, log: Arc<AnyLog>, ready: Arc<AtomicBool>, status: StatusHandle) {
+/// Keeps the metrics in order and publishes readiness and whatever else moves by itself.
+fn watch_over(
+    exporter: Exporter,
+    metrics: Metrics,
+    (log, ready, status): (Arc<AnyLog>, Arc<AtomicBool>, StatusHandle),
+    mut gauges: Gauges,
+) {
     drop(tokio::spawn(async move {
         let mut last_upkeep = Duration::ZERO;
         loop {
             let stopped = status.read(|status| status.stopped.is_some());
             metrics.ready(ready.load(Ordering::Acquire) && !stopped && log.health() == Health::Ok);
-            for (partition, end) in (0..).map(Partition).zip(log.ends()) {
-                metrics.log.end_offset(partition.0, end.0);
-            }
+            gauges.publish();
             let now = metrics.stopwatch.now();
             if now.saturating_sub(last_upkeep) >= UPKEEP_EVERY {
                 last_upkeep = now;

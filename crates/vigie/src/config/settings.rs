@@ -269,6 +269,11 @@ settings! {
         /// Partitions that each one looks at, in turn: 1 of 64 sees everything within 64 audits.
         partitions: u16 = "1" in "1", "4096";
     }
+    /// Canaries: made-up customers in a workspace of their own, whose events measure the way to the score all the time.
+    canary: Canary {
+        /// Time between two of them; 0s switches them off.
+        every: Duration = "0s" in "0s", "1h";
+    }
     /// The worker.
     pipeline: Pipeline {
         /// Records in one step.

@@ -11,6 +11,7 @@ mod service;
 mod shelf;
 mod tables;
 
-pub(crate) use house::place;
+pub(crate) use house::{House, place};
+pub(crate) use rebuild::rebuild;
 pub(crate) use service::Service;
 pub(crate) use shelf::Kept;

@@ -1,0 +1,95 @@
+//! Dashboard "Scores and portfolio", for marketing. A table, and nothing else.
+
+use super::table::{Dashboard, lines, number, per_second, row, within};
+
+pub(super) const SCORES: Dashboard = Dashboard {
+    name: "scores",
+    title: "vigie: scores and portfolio",
+    description: "For marketing: how alive the base is, how fresh its scores are, and which model says so. Customers themselves are in the API and the console, never in metrics.",
+    panels: &[
+        row("The base"),
+        number(
+            "Purchases today",
+            "Purchases that took effect within the last day.",
+            "short",
+            &[(
+                within!("1d", "vigie_events_applied_total" where r#"signal="purchase""#),
+                "purchases",
+            )],
+        ),
+        number(
+            "Visits today",
+            "Pages and screens shown to customers within the last day.",
+            "short",
+            &[(
+                within!("1d", "vigie_events_applied_total" where r#"signal=~"(page|screen).view""#),
+                "visits",
+            )],
+        ),
+        number(
+            "Flags today",
+            "Relances raised within the last day.",
+            "short",
+            &[(
+                within!("1d", "vigie_flags_total" where r#"decision="flagged""#),
+                "flags",
+            )],
+        ),
+        number(
+            "Silence noticed today",
+            "Customers looked at within the last day because of their silence alone.",
+            "short",
+            &[(
+                within!("1d", "vigie_customers_touched_total" where r#"cause="timer""#),
+                "customers",
+            )],
+        ),
+        number(
+            "Model in force since",
+            "Age of the model and policies in force.",
+            "s",
+            &[("max(time() - vigie_model_activated_seconds{$S})", "age")],
+        ),
+        row("Life of the base"),
+        lines(
+            "What customers do",
+            "Events per hour that show a customer acting.",
+            "short",
+            &[(
+                within!("1h", "vigie_events_applied_total" where r#"signal!~"email.*""# by "signal"),
+                "{{signal}}",
+            )],
+        ),
+        lines(
+            "Orders and their ends",
+            "Purchases, refunds and cancellations per hour.",
+            "short",
+            &[(
+                within!("1h", "vigie_events_applied_total" where r#"signal=~"purchase|refund|order.cancel""# by "signal"),
+                "{{signal}}",
+            )],
+        ),
+        lines(
+            "Activity and silence",
+            "Customers per second whose record changed by an event, and by silence. Silence far above events: the base drifts away together.",
+            "cps",
+            &[(per_second!("vigie_customers_touched_total" by "cause"), "{{cause}}")],
+        ),
+        row("Scores"),
+        lines(
+            "Scores written",
+            "Scores per second. They are brought up to date whenever silence or an event has moved them by a hundredth.",
+            "wps",
+            &[(per_second!("vigie_scores_written_total"), "scores")],
+        ),
+        lines(
+            "Models in force",
+            "1 for the model and policies in force; a step is an activation.",
+            "none",
+            &[(
+                "max by (model, policies) (vigie_model_info{$S}) > 0",
+                "{{model}} / {{policies}}",
+            )],
+        ),
+    ],
+};
