@@ -11,6 +11,7 @@ mod clocks;
 pub mod config;
 mod demo;
 mod fitting;
+mod importing;
 mod keyfile;
 mod past;
 mod replay;

@@ -15,6 +15,7 @@ mod cdnow;
 mod demo;
 mod edges;
 mod faults;
+mod import;
 mod kill;
 mod lifecycle;
 mod past;
