@@ -123,7 +123,7 @@ pub enum Outcome {
 /// One line of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// Its number, counted from 1, the names of columns included.
+    /// Its number, counted from 1 by line feeds, the names of columns included.
     pub number: u64,
     /// What became of it.
     pub outcome: Outcome,

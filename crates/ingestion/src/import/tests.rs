@@ -287,7 +287,8 @@ proptest! {
             let mut before = 0;
             for line in lines {
                 let line = line.unwrap();
-                prop_assert!(line.number > before);
+                // A carriage return alone ends a line of CSV, and is not counted as one.
+                prop_assert!(line.number >= before);
                 before = line.number;
                 if let Outcome::Event(_) = line.outcome {
                     let _ = event(&line);
