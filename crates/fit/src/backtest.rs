@@ -6,7 +6,7 @@
 use crate::btyd::fit_pareto;
 use crate::churn::{Fits, Task, fit_warm, rows};
 use crate::history::History;
-use crate::metrics::{Metrics, Scored, auc_interval, metrics};
+use crate::metrics::{Intervals, Metrics, Scored, intervals, log_loss_difference, metrics};
 use vigie_event::Day;
 
 /// What is scored by what.
@@ -66,8 +66,11 @@ pub struct Backtest {
     pub folds: Vec<Fold>,
     /// Plain means over the cut-offs (`n` is their sum).
     pub mean: Metrics,
-    /// 95 % bootstrap interval of the mean AUC.
-    pub auc_interval: (f64, f64),
+    /// 95 % bootstrap intervals of the means.
+    pub intervals: Intervals,
+    /// Log loss less that of the first candidate on the same customers, with its 95 % bootstrap interval (difference, low,
+    /// high): above 0, the first is better.
+    pub against_first: (f64, f64, f64),
 }
 
 /// How to test.
@@ -121,12 +124,15 @@ pub fn backtest(history: &History, plan: &Plan, candidates: &[Candidate]) -> Vec
             });
         }
     }
+    let sets = |folds: &[Fold]| -> Vec<Vec<Scored>> { folds.iter().map(|fold| fold.scored.clone()).collect() };
+    let first = folds.first().map(|folds| sets(folds)).unwrap_or_default();
     let result = |(candidate, folds): (&Candidate, Vec<Fold>)| {
-        let sets: Vec<Vec<Scored>> = folds.iter().map(|fold| fold.scored.clone()).collect();
+        let sets = sets(&folds);
         Backtest {
             candidate: *candidate,
             mean: mean(&folds),
-            auc_interval: auc_interval(&sets, plan.draws, plan.seed),
+            intervals: intervals(&sets, plan.draws, plan.seed),
+            against_first: log_loss_difference(&sets, &first, plan.draws, plan.seed),
             folds,
         }
     };

@@ -1,12 +1,12 @@
 //! Writes the model file of a fit: the TOML that [`vigie_scoring::Model::parse`] reads.
 //!
 //! Every number is written with all its digits, so that a model read back scores the same bits. What surrounds the fit
-//! (engagement, pool, stages) is taken from the model that it replaces. It never writes to disk.
+//! (engagement, pool, stages, costs) is taken from the model that it replaces. It never writes to disk.
 
 use crate::backtest::Backtest;
 use crate::metrics::{Scored, bins};
 use std::fmt::Write;
-use vigie_event::Day;
+use vigie_event::{Currency, Day};
 use vigie_scoring::btyd::Btyd;
 use vigie_scoring::churn::{ChurnModel, Feature};
 use vigie_scoring::{GammaGamma, Model};
@@ -26,6 +26,8 @@ pub struct Provenance {
     pub horizon_days: u16,
     /// Gamma-Gamma of spend, where there was any.
     pub spend: Option<GammaGamma>,
+    /// Its currency, where it is known.
+    pub currency: Option<Currency>,
 }
 
 /// The text of the model file. `name`: 1 to 64 lower-case letters, digits and hyphens. `replaced` lends what is not fitted.
@@ -102,6 +104,30 @@ fn write(
             w.scale
         )?;
     }
+    let value = &replaced.value;
+    writeln!(
+        text,
+        "\n[value]\ndiscount-rate = {:?}\nyears = {}",
+        value.discount_rate, value.years
+    )?;
+    writeln!(text, "acquisition = {:?}", value.acquisition)?;
+    let (spend, currency) = match provenance.spend {
+        Some(spend) => (Some(spend), provenance.currency),
+        None => (value.spend, value.currency),
+    };
+    if let Some(currency) = currency {
+        writeln!(text, "currency = \"{currency}\"")?;
+    }
+    if let Some(GammaGamma { p, q, v }) = spend {
+        writeln!(text, "spend = {{ p = {p:?}, q = {q:?}, v = {v:?} }}")?;
+    }
+    for (item, cost) in &value.costs {
+        writeln!(
+            text,
+            "costs.{item} = {{ share = {:?}, per-purchase = {:?}, per-year = {:?} }}",
+            cost.share, cost.per_purchase, cost.per_year
+        )?;
+    }
     writeln!(
         text,
         "\n# For the reader; vigie does not use it.\n[fit]\ncode = {:?}",
@@ -117,12 +143,9 @@ fn write(
         "customers = {}\nhorizon-days = {}",
         provenance.customers, provenance.horizon_days
     )?;
-    if let Some(GammaGamma { p, q, v }) = provenance.spend {
-        writeln!(text, "spend = {{ p = {p:?}, q = {q:?}, v = {v:?} }}")?;
-    }
     if let Some(backtest) = backtest {
         let m = &backtest.mean;
-        let (low, high) = backtest.auc_interval;
+        let (low, high) = backtest.intervals.auc;
         writeln!(
             text,
             "\n[fit.backtest]\ncutoffs = {}\npredictions = {}",

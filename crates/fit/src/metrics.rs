@@ -63,12 +63,6 @@ pub fn metrics(scored: &[Scored]) -> Metrics {
     let ascending = sorted(scored);
     let n = scored.len() as f64;
     let churners = scored.iter().filter(|s| s.churned).count() as f64;
-    let clipped = |p: f64| p.clamp(1e-6, 1.0 - 1e-6);
-    let loss = |s: &Scored| -log(if s.churned { clipped(s.p) } else { 1.0 - clipped(s.p) });
-    let error = |s: &Scored| {
-        let off = clipped(s.p) - f64::from(u8::from(s.churned));
-        off * off
-    };
     let top = scored.len().div_ceil(10);
     let rate = |part: &mut dyn Iterator<Item = &Scored>, wanted: bool| {
         part.filter(|s| s.churned == wanted).count() as f64 / top as f64
@@ -82,12 +76,8 @@ pub fn metrics(scored: &[Scored]) -> Metrics {
         pr_auc_churn: average_precision(&mut ascending.iter().rev(), true, churners),
         pr_auc_stay: average_precision(&mut ascending.iter(), false, n - churners),
         log_loss: scored.iter().map(loss).sum::<f64>() / n,
-        brier: scored.iter().map(error).sum::<f64>() / n,
-        ece: bins(scored, 10)
-            .iter()
-            .map(|b| b.n as f64 * (b.predicted - b.observed).abs())
-            .sum::<f64>()
-            / n,
+        brier: scored.iter().map(squared_error).sum::<f64>() / n,
+        ece: ece(&chunks(&ascending, 10), n),
         lift10_churn: over(rate(&mut ascending.iter().rev().take(top), true), base),
         lift10_stay: over(rate(&mut ascending.iter().take(top), false), 1.0 - base),
         expected_over_actual: over(scored.iter().map(|s| s.p).sum::<f64>(), churners),
@@ -97,9 +87,12 @@ pub fn metrics(scored: &[Scored]) -> Metrics {
 /// Sorted by p into `count` chunks whose sizes differ by at most one, the longer ones first (numpy's `array_split`).
 #[must_use]
 pub fn bins(scored: &[Scored], count: usize) -> Vec<Bin> {
-    let ascending = sorted(scored);
+    chunks(&sorted(scored), count)
+}
+
+fn chunks(ascending: &[Scored], count: usize) -> Vec<Bin> {
     let (size, longer) = (ascending.len() / count.max(1), ascending.len() % count.max(1));
-    let mut rest = ascending.as_slice();
+    let mut rest = ascending;
     let mut bins = Vec::with_capacity(count);
     for chunk in 0..count {
         let (bin, after) = rest
@@ -141,40 +134,76 @@ pub fn gain(scored: &[Scored], points: usize) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// The 95 % bootstrap interval of the mean AUC over several sets: customers are drawn anew within each set.
+/// 95 % bootstrap intervals of means over several sets of predictions, each as (low, high).
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Intervals {
+    /// Of the AUC.
+    pub auc: (f64, f64),
+    /// Of the log loss.
+    pub log_loss: (f64, f64),
+    /// Of the Brier score.
+    pub brier: (f64, f64),
+    /// Of the ECE. It is a sum of absolute values, which drawing anew enlarges: the interval lies somewhat high.
+    pub ece: (f64, f64),
+}
+
+/// The intervals: customers are drawn anew within each set (percentile bootstrap; Efron, Tibshirani, 1993).
 #[must_use]
-pub fn auc_interval(sets: &[Vec<Scored>], draws: u32, seed: u64) -> (f64, f64) {
+pub fn intervals(sets: &[Vec<Scored>], draws: u32, seed: u64) -> Intervals {
     let mut random = SplitMix(seed);
-    let mut means: Vec<f64> = (0..draws)
-        .map(|_| {
-            let of = |set: &Vec<Scored>| {
-                let drawn: Vec<Scored> = set
-                    .iter()
-                    .filter_map(|_| set.get(random.below(set.len())))
-                    .copied()
-                    .collect();
-                auc(&sorted(&drawn))
-            };
-            sets.iter().map(of).sum::<f64>() / sets.len().max(1) as f64
-        })
-        .collect();
-    means.sort_by(f64::total_cmp);
-    let at = |share: f64| {
+    let ascending: Vec<Vec<Scored>> = sets.iter().map(|set| sorted(set)).collect();
+    let mut means: [Vec<f64>; 4] = Default::default();
+    for _ in 0..draws {
+        let mut sums = [0.0; 4];
+        for set in &ascending {
+            // How often each is drawn; written out in order, so that nothing needs to be sorted again.
+            let mut times = vec![0u32; set.len()];
+            for _ in set {
+                if let Some(times) = times.get_mut(random.below(set.len())) {
+                    *times += 1;
+                }
+            }
+            let each = set.iter().zip(&times);
+            let drawn: Vec<Scored> = each.flat_map(|(s, times)| (0..*times).map(|_| *s)).collect();
+            let n = drawn.len().max(1) as f64;
+            let mean = |of: fn(&Scored) -> f64| drawn.iter().map(of).sum::<f64>() / n;
+            let values = [
+                auc(&drawn),
+                mean(loss),
+                mean(squared_error),
+                ece(&chunks(&drawn, 10), n),
+            ];
+            sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+        }
+        let count = sets.len().max(1) as f64;
         means
-            .get((share * means.len().saturating_sub(1) as f64).round() as usize)
-            .copied()
+            .iter_mut()
+            .zip(sums)
+            .for_each(|(means, sum)| means.push(sum / count));
+    }
+    let [auc, log_loss, brier, ece] = means.map(|mut means| middle(&mut means));
+    Intervals {
+        auc,
+        log_loss,
+        brier,
+        ece,
+    }
+}
+
+/// The middle 95 % of some values.
+fn middle(values: &mut [f64]) -> (f64, f64) {
+    values.sort_by(f64::total_cmp);
+    let at = |share: f64| {
+        let rank = (share * values.len().saturating_sub(1) as f64).round() as usize;
+        values.get(rank).copied().unwrap_or(0.0)
     };
-    (at(0.025).unwrap_or(0.0), at(0.975).unwrap_or(0.0))
+    (at(0.025), at(0.975))
 }
 
 /// The 95 % bootstrap interval of the difference of two models' mean log loss on the same customers (a − b), and the
 /// difference itself: below 0, a is better.
 #[must_use]
 pub fn log_loss_difference(a: &[Vec<Scored>], b: &[Vec<Scored>], draws: u32, seed: u64) -> (f64, f64, f64) {
-    let loss = |s: &Scored| {
-        let p = s.p.clamp(1e-6, 1.0 - 1e-6);
-        -log(if s.churned { p } else { 1.0 - p })
-    };
     let pairs: Vec<Vec<f64>> = a
         .iter()
         .zip(b)
@@ -192,14 +221,27 @@ pub fn log_loss_difference(a: &[Vec<Scored>], b: &[Vec<Scored>], draws: u32, see
             pairs.iter().map(of).sum::<f64>() / sets
         })
         .collect();
-    means.sort_by(f64::total_cmp);
-    let at = |share: f64| {
-        means
-            .get((share * means.len().saturating_sub(1) as f64).round() as usize)
-            .copied()
-    };
     let difference = pairs.iter().map(|set| mean(set)).sum::<f64>() / sets;
-    (difference, at(0.025).unwrap_or(0.0), at(0.975).unwrap_or(0.0))
+    let (low, high) = middle(&mut means);
+    (difference, low, high)
+}
+
+fn clipped(p: f64) -> f64 {
+    p.clamp(1e-6, 1.0 - 1e-6)
+}
+
+fn loss(s: &Scored) -> f64 {
+    -log(if s.churned { clipped(s.p) } else { 1.0 - clipped(s.p) })
+}
+
+fn squared_error(s: &Scored) -> f64 {
+    let off = clipped(s.p) - f64::from(u8::from(s.churned));
+    off * off
+}
+
+fn ece(bins: &[Bin], n: f64) -> f64 {
+    let off = |bin: &Bin| bin.n as f64 * (bin.predicted - bin.observed).abs();
+    bins.iter().map(off).sum::<f64>() / n
 }
 
 fn sorted(scored: &[Scored]) -> Vec<Scored> {
@@ -302,9 +344,19 @@ mod tests {
                 churned: (k * 7 + k / 3) % 20 < k % 20,
             })
             .collect();
-        let exact = metrics(&set).auc;
-        let (low, high) = auc_interval(std::slice::from_ref(&set), 200, 7);
-        assert!(low < exact && exact < high && high - low < 0.2, "{low} {exact} {high}");
+        let exact = metrics(&set);
+        let drawn = intervals(std::slice::from_ref(&set), 200, 7);
+        for (name, value, (low, high)) in [
+            ("AUC", exact.auc, drawn.auc),
+            ("log loss", exact.log_loss, drawn.log_loss),
+            ("Brier", exact.brier, drawn.brier),
+            ("ECE", exact.ece, drawn.ece),
+        ] {
+            assert!(
+                low < value && value < high && high - low < 0.2 * (1.0 + value),
+                "{name}: {low} {value} {high}"
+            );
+        }
         assert_eq!(
             log_loss_difference(std::slice::from_ref(&set), std::slice::from_ref(&set), 20, 1),
             (0.0, 0.0, 0.0)

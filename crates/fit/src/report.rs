@@ -3,7 +3,7 @@
 //! Everything that comes from data is escaped. It never writes a file and never loads anything.
 
 use crate::backtest::{Backtest, Plan};
-use crate::metrics::{Scored, bins, gain, log_loss_difference};
+use crate::metrics::{Scored, bins, gain};
 use std::fmt::Write;
 
 /// Side of a plot in units of its view box, and the margin for its labels.
@@ -45,7 +45,6 @@ fn write_page(
     page.push_str("<h2>Models</h2>\n<table><tr><th>model</th>");
     for head in [
         "AUC",
-        "95 % interval",
         "PR-AUC",
         "log loss",
         "against the first",
@@ -58,26 +57,28 @@ fn write_page(
     }
     page.push_str("</tr>\n");
     for (rank, result) in results.iter().enumerate() {
-        let (m, (low, high)) = (&result.mean, result.auc_interval);
-        let against = results.first().filter(|_| rank > 0).map_or_else(String::new, |first| {
-            let (by, low, high) = log_loss_difference(&sets(result), &sets(first), plan.draws, plan.seed);
+        let (m, i) = (&result.mean, &result.intervals);
+        let with = |value: f64, (low, high): (f64, f64)| format!("{value:.4} ({low:.4} to {high:.4})");
+        let (by, low, high) = result.against_first;
+        let against = if rank == 0 {
+            String::new()
+        } else {
             format!("{by:+.4} ({low:+.4} to {high:+.4})")
-        });
+        };
         writeln!(
             page,
-            "<tr><td>{}</td><td>{:.4}</td><td>{low:.4} to {high:.4}</td><td>{:.4}</td><td>{:.4}</td><td>{against}</td><td>{:.4}</td>\
-             <td>{:.4}</td><td>{:.2}</td><td>{:.3}</td></tr>",
+            "<tr><td>{}</td><td>{}</td><td>{:.4}</td><td>{}</td><td>{against}</td><td>{}</td><td>{}</td><td>{:.2}</td><td>{:.3}</td></tr>",
             result.candidate.label(),
-            m.auc,
+            with(m.auc, i.auc),
             m.pr_auc_churn,
-            m.log_loss,
-            m.brier,
-            m.ece,
+            with(m.log_loss, i.log_loss),
+            with(m.brier, i.brier),
+            with(m.ece, i.ece),
             m.lift10_churn,
             m.expected_over_actual
         )?;
     }
-    page.push_str("</table>\n<p>Log loss against the first model: above 0 the first is better; the interval is a 95 % bootstrap over customers.</p>\n");
+    page.push_str("</table>\n<p>In brackets, 95 % bootstrap intervals over customers. Log loss against the first model: above 0 the first is better.</p>\n");
     let curves = |points: &dyn Fn(&[Scored]) -> Points| -> Vec<Curve> {
         results
             .iter()
@@ -167,10 +168,6 @@ const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;mar
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}td,th{padding:.2rem .7rem;text-align:right;border-bottom:1px solid #ddd}\
 td:first-child,th:first-child{text-align:left}.plots{display:flex;flex-wrap:wrap;gap:1rem}svg{width:27rem;max-width:100%}\
 svg text{font:12px system-ui,sans-serif;fill:#222}";
-
-fn sets(result: &Backtest) -> Vec<Vec<Scored>> {
-    result.folds.iter().map(|fold| fold.scored.clone()).collect()
-}
 
 fn all(result: &Backtest) -> Vec<Scored> {
     result

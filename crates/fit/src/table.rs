@@ -47,8 +47,8 @@ pub enum Refusal {
     Time,
     /// The amount cannot be read.
     Amount,
-    /// The amount is 0 or less: a refund or a promotion.
-    NotPositive,
+    /// The amount is below 0: money given back.
+    Negative,
     /// Another value in the column of `only`.
     Other,
 }
@@ -62,7 +62,7 @@ impl Refusal {
             Self::NoCustomer => "no_customer",
             Self::Time => "time",
             Self::Amount => "amount",
-            Self::NotPositive => "not_positive",
+            Self::Negative => "negative",
             Self::Other => "other",
         }
     }
@@ -75,7 +75,7 @@ pub struct Purchases {
     pub purchases: Vec<(String, Day, f64)>,
     /// Lines that are no purchase, by reason. Lines read = purchases + the sum of these.
     pub refused: BTreeMap<Refusal, u64>,
-    /// The first of them that are not [`Refusal::Other`] or [`Refusal::NotPositive`]: line number and reason.
+    /// The first of them that are not [`Refusal::Other`] or [`Refusal::Negative`]: line number and reason.
     pub shown: Vec<(u64, Refusal)>,
 }
 
@@ -106,7 +106,8 @@ impl TableError {
     }
 }
 
-/// Reads a table. Amounts of 0 or less are no purchases; without an amount column all lines are.
+/// Reads a table. Negative amounts are no purchases; without an amount column all lines are. An amount of 0 is one (a
+/// promotion): that is how the customer record counts.
 pub fn read_purchases(text: &[u8], mapping: &Mapping) -> Result<Purchases, TableError> {
     let mut reader = csv::ReaderBuilder::new()
         .delimiter(mapping.separator)
@@ -158,8 +159,8 @@ pub fn read_purchases(text: &[u8], mapping: &Mapping) -> Result<Purchases, Table
                         .ok()
                         .filter(|a: &f64| a.is_finite())
                         .ok_or(Refusal::Amount)?;
-                    if amount <= 0.0 {
-                        return Err(Refusal::NotPositive);
+                    if amount < 0.0 {
+                        return Err(Refusal::Negative);
                     }
                     amount
                 }
@@ -170,7 +171,7 @@ pub fn read_purchases(text: &[u8], mapping: &Mapping) -> Result<Purchases, Table
             Ok(purchase) => read.purchases.push(purchase),
             Err(refusal) => {
                 *read.refused.entry(refusal).or_default() += 1;
-                if read.shown.len() < SHOWN && !matches!(refusal, Refusal::Other | Refusal::NotPositive) {
+                if read.shown.len() < SHOWN && !matches!(refusal, Refusal::Other | Refusal::Negative) {
                     read.shown.push((line, refusal));
                 }
             }
@@ -205,19 +206,19 @@ mod tests {
     #[test]
     fn lines_are_purchases_or_counted_refusals() {
         let text = "customer_id,time,amount\na,1997-01-01,11.5\n\"b,c\",2010-12-01T08:26:00,3\n,1997-01-01,2\nd,soon,1\ne,1997-01-02,x\n\
-                    f,1997-01-02,-4\ng,1997-01-02\nh,1997-01-02 10:11:12,5\n";
+                    f,1997-01-02,-4\nz,1997-01-02,0\ng,1997-01-02\nh,1997-01-02 10:11:12,5\n";
         let read = read(text);
         let ids: Vec<&str> = read.purchases.iter().map(|(id, _, _)| id.as_str()).collect();
-        assert_eq!(ids, ["a", "b,c", "h"]);
+        assert_eq!(ids, ["a", "b,c", "z", "h"]);
         assert_eq!(read.purchases[1].1.to_string(), "2010-12-01");
-        assert_eq!(read.refused.values().sum::<u64>() as usize + read.purchases.len(), 8);
+        assert_eq!(read.refused.values().sum::<u64>() as usize + read.purchases.len(), 9);
         assert_eq!(
             read.shown,
             [
                 (4, Refusal::NoCustomer),
                 (5, Refusal::Time),
                 (6, Refusal::Amount),
-                (8, Refusal::Malformed)
+                (9, Refusal::Malformed)
             ]
         );
     }

@@ -16,11 +16,13 @@
 //! | [`links`] | signed links of e-mails |
 //! | [`rates`] | how much a key and a workspace may send |
 //! | [`webhooks`] | proofs that a provider's request is the provider's |
+//! | [`import`] | history out of files: lines in, events or reasons out |
 //! | [`http`] | routes, answers, transport rules, the server |
 //! | [`log`] | the log's contract and its in-house implementations |
 
 pub mod dead_letters;
 pub mod http;
+pub mod import;
 pub mod inflate;
 pub mod intake;
 pub mod keys;

@@ -1,15 +1,20 @@
 //! What the models say about a customer at one instant, with everything that the answer rests on.
 //!
 //! Attrition (disengagement as of now) and churn (no purchase within a horizon from now) are two scores and are never
-//! mixed. Attrition's contributions are in log-odds and add up exactly to its log-odds; churn's are probabilities and add
-//! up to the score. Contributions describe the model, not a cause. This file never decides what to do about a customer.
+//! mixed. The contributions of either are in log-odds and add up exactly to the score's log-odds; of churn, the two ways to
+//! it add up to the score as well. Contributions describe the model, not a cause. This file never decides what to do about a customer.
 
 use crate::btyd::sigmoid;
-use crate::features::{AttritionTerms, NotScored, ScoreKind, Scorer};
+use crate::churn::{is_mail, is_site};
+use crate::features::{AttritionTerms, ChurnTerms, NotScored, ScoreKind, Scorer};
 use crate::model::Model;
-use crate::reasons;
+use crate::reasons::{self, Lang};
 use crate::state::CustomerState;
-use vigie_event::{Day, Timestamp};
+use crate::value::{Value, main_currency, value};
+use vigie_event::{Currency, Day, Timestamp};
+
+/// Days that count as recent in sentences.
+const RECENT_DAYS: i32 = 90;
 
 /// Everything about one customer at one instant.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,8 +33,12 @@ pub struct Assessment {
     pub stage: Stage,
     /// At most three sentences, the weightiest first, all in the direction in which attrition leans.
     pub reasons: Vec<Reason>,
+    /// The same for churn over the model's default horizon.
+    pub churn_reasons: Vec<Reason>,
     /// The facts behind the scores.
     pub evidence: Evidence,
+    /// What the customer is worth; `None` for those who never bought for money.
+    pub value: Option<Value>,
 }
 
 /// Attrition and what it is made of.
@@ -37,6 +46,8 @@ pub struct Assessment {
 pub struct Attrition {
     /// Probability in [0, 1].
     pub score: f64,
+    /// 90 % interval; see [`Scorer::attrition_interval`].
+    pub interval: (f64, f64),
     /// Its log-odds: the sum of the contributions, in their order.
     pub logit: f64,
     /// Log-odds per factor; positive speaks for attrition. Factors without data are absent.
@@ -52,7 +63,7 @@ pub struct Contribution {
     pub log_odds: f64,
 }
 
-/// What contributes to attrition.
+/// What contributes to a score.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Factor {
     /// Number of purchase days.
@@ -65,6 +76,18 @@ pub enum Factor {
     EngagementSilence,
     /// The model's calibration offset.
     PoolOffset,
+    /// Purchases of the last months.
+    RecentPurchases,
+    /// How much is spent.
+    Spend,
+    /// How regular the gaps between purchases are.
+    Regularity,
+    /// Visits to the site.
+    Site,
+    /// Opened and clicked e-mail.
+    Mail,
+    /// Season and drift, common to all customers.
+    Season,
 }
 
 impl Factor {
@@ -77,6 +100,12 @@ impl Factor {
             Self::EngagementHistory => "engagement_history",
             Self::EngagementSilence => "engagement_silence",
             Self::PoolOffset => "pool_offset",
+            Self::RecentPurchases => "recent_purchases",
+            Self::Spend => "spend",
+            Self::Regularity => "regularity",
+            Self::Site => "site",
+            Self::Mail => "mail",
+            Self::Season => "season",
         }
     }
 }
@@ -99,8 +128,32 @@ pub struct ChurnScore {
     pub already_gone: f64,
     /// Is still a customer and does not buy within the horizon.
     pub still_customer: f64,
-    /// Under a fitted churn model, the log-odds of a purchase term by term; they add up to −logit of the score.
-    pub contributions: Option<crate::churn::Terms>,
+    /// 90 % interval; see [`Scorer::churn_interval`].
+    pub interval: (f64, f64),
+    /// The log-odds of the score, term by term.
+    pub terms: ChurnTerms,
+}
+
+impl ChurnScore {
+    /// The terms that are not 0; they add up to the score's log-odds. Positive speaks for churn.
+    #[must_use]
+    pub fn contributions(&self) -> Vec<Contribution> {
+        let t = &self.terms;
+        [
+            (Factor::PurchaseHistory, t.history),
+            (Factor::PurchaseSilence, t.silence),
+            (Factor::RecentPurchases, t.recent_purchases),
+            (Factor::Spend, t.spend),
+            (Factor::Regularity, t.regularity),
+            (Factor::Site, t.site),
+            (Factor::Mail, t.mail),
+            (Factor::Season, t.season),
+        ]
+        .into_iter()
+        .filter(|(_, log_odds)| *log_odds != 0.0)
+        .map(|(factor, log_odds)| Contribution { factor, log_odds })
+        .collect()
+    }
 }
 
 /// P(alive) by two published models of purchase days.
@@ -162,7 +215,7 @@ pub struct Reason {
     pub code: ReasonCode,
     /// The contribution that it explains.
     pub factor: Factor,
-    /// The sentence, in English.
+    /// The sentence, in the language that was asked for.
     pub text: String,
 }
 
@@ -181,6 +234,18 @@ pub enum ReasonCode {
     OneActiveDay,
     /// Seen on many days.
     ManyActiveDays,
+    /// On how many of the last 90 days something was bought.
+    RecentPurchases,
+    /// How much the last purchase day brought.
+    LastSpend,
+    /// The usual gap between purchases.
+    UsualGap,
+    /// The last visit to the site.
+    LastVisit,
+    /// The last opened or clicked e-mail.
+    LastMail,
+    /// Customers buy more or less at this time of the year.
+    Season,
 }
 
 impl ReasonCode {
@@ -194,6 +259,12 @@ impl ReasonCode {
             Self::NoActivitySince => "no_activity_since",
             Self::OneActiveDay => "one_active_day",
             Self::ManyActiveDays => "many_active_days",
+            Self::RecentPurchases => "recent_purchases",
+            Self::LastSpend => "last_spend",
+            Self::UsualGap => "usual_gap",
+            Self::LastVisit => "last_visit",
+            Self::LastMail => "last_mail",
+            Self::Season => "season",
         }
     }
 }
@@ -211,6 +282,10 @@ pub struct Evidence {
     pub last_activity: Option<Timestamp>,
     /// Median days between neighbouring active days, when there are two or more.
     pub usual_activity_gap_days: Option<u32>,
+    /// The last day on the site.
+    pub last_visit: Option<Day>,
+    /// The last day with an opened or clicked e-mail.
+    pub last_mail: Option<Day>,
 }
 
 /// Sufficient statistics of the purchase models, in the papers' names.
@@ -228,42 +303,70 @@ pub struct PurchaseEvidence {
     pub last: Day,
     /// Median days between neighbouring purchase days, when there are two or more.
     pub usual_gap_days: Option<u32>,
+    /// Purchase days among the 90 up to now.
+    pub last_90_days: u32,
+    /// What the last purchase day brought, in minor units of the currency in which most was spent.
+    pub last_spend: Option<(i64, Currency)>,
 }
 
-/// What the model says about the customer at `now`.
+/// What the model says about the customer at `now`, in English.
 ///
 /// A `now` before the customer's last action counts as the instant of that action. All numbers are finite.
 #[must_use]
 pub fn assess(state: &CustomerState, model: &Model, now: Timestamp) -> Assessment {
+    assess_in(state, model, now, Lang::En)
+}
+
+/// [`assess`] with its sentences in a language.
+#[must_use]
+pub fn assess_in(state: &CustomerState, model: &Model, now: Timestamp, lang: Lang) -> Assessment {
     let part = state.combined();
     let scorer = Scorer::new(crate::Features::for_model(&part, model), model);
-    let terms = scorer.attrition_terms(now);
-    let attrition = terms.map(|terms| attrition(&terms));
+    let attrition = scorer.attrition_terms(now).and_then(|terms| {
+        let interval = scorer.attrition_interval(now)?;
+        Ok(attrition(&terms, interval))
+    });
     let evidence = evidence(&scorer, &part, now);
     let stage = stage(&scorer, &attrition, now);
+    let told = |score: f64, contributions: &[Contribution]| {
+        reasons::reasons(score, contributions, &evidence, model.default_horizon_days, now, lang)
+    };
     let reasons = attrition
         .as_ref()
-        .map(|a| reasons::reasons(a, &evidence, now))
+        .map(|a| told(a.score, &a.contributions))
         .unwrap_or_default();
     let churn = |horizon_days: u16| Churn {
         horizon_days,
-        outcome: scorer.churn_terms(horizon_days, now).map(|terms| ChurnScore {
-            score: terms.total(),
-            already_gone: terms.already_gone,
-            still_customer: terms.still_customer,
-            contributions: scorer.churn_contributions(horizon_days, now),
+        outcome: scorer.churn_terms(horizon_days, now).and_then(|ways| {
+            Ok(ChurnScore {
+                score: ways.total(),
+                already_gone: ways.already_gone,
+                still_customer: ways.still_customer,
+                interval: scorer.churn_interval(horizon_days, now)?,
+                terms: scorer.churn_parts(horizon_days, now)?,
+            })
         }),
     };
+    let churn: Vec<Churn> = model.churn_horizons_days.iter().copied().map(churn).collect();
+    let watched = churn
+        .iter()
+        .find(|churn| churn.horizon_days == model.default_horizon_days);
+    let churn_reasons = watched
+        .and_then(|churn| churn.outcome.ok())
+        .map(|churn| told(churn.score, &churn.contributions()))
+        .unwrap_or_default();
     let p_alive = scorer.p_alive(&model.bg, now).zip(scorer.p_alive(&model.mbg, now));
     Assessment {
         as_of: now,
         model: model.version.clone(),
-        churn: model.churn_horizons_days.iter().copied().map(churn).collect(),
+        churn,
         p_alive: p_alive.map(|(bg_nbd, mbg_nbd)| PAlive { bg_nbd, mbg_nbd }),
         attrition,
         stage,
         reasons,
+        churn_reasons,
         evidence,
+        value: value(&scorer, &part, now),
     }
 }
 
@@ -272,7 +375,7 @@ pub fn score_at(state: &CustomerState, model: &Model, kind: ScoreKind, now: Time
     Scorer::of(state, model).score(kind, now)
 }
 
-fn attrition(terms: &AttritionTerms) -> Attrition {
+fn attrition(terms: &AttritionTerms, interval: (f64, f64)) -> Attrition {
     let mut contributions = Vec::with_capacity(5);
     let mut add = |factor, log_odds| contributions.push(Contribution { factor, log_odds });
     if let Some(logit) = terms.purchases {
@@ -287,6 +390,7 @@ fn attrition(terms: &AttritionTerms) -> Attrition {
     let logit = terms.logit();
     Attrition {
         score: sigmoid(logit),
+        interval,
         logit,
         contributions,
     }
@@ -310,8 +414,12 @@ fn stage(scorer: &Scorer<'_>, attrition: &Result<Attrition, NotScored>, now: Tim
 
 fn evidence(scorer: &Scorer<'_>, part: &crate::Part, now: Timestamp) -> Evidence {
     let features = scorer.features();
+    let main = main_currency(part);
     let purchases = features.purchases.map(|p| {
         let recency = p.recency(now);
+        let lately = |(day, _): &(Day, u32)| now.day().days_since(*day) < RECENT_DAYS;
+        let mut amounts = part.purchases().amounts().rev();
+        let last_spend = amounts.find(|(day, currency, _)| *day == p.last && Some(*currency) == main);
         PurchaseEvidence {
             x: p.x,
             t_x_weeks: recency.t_x,
@@ -319,14 +427,22 @@ fn evidence(scorer: &Scorer<'_>, part: &crate::Part, now: Timestamp) -> Evidence
             first: p.first,
             last: p.last,
             usual_gap_days: median_gap(part.purchases().days().map(|(day, _)| day)),
+            last_90_days: u32::try_from(part.purchases().days().rev().take_while(lately).count()).unwrap_or(u32::MAX),
+            last_spend: last_spend.map(|(_, currency, minor)| (minor, currency)),
         }
     });
+    let last = |counts: fn(vigie_event::Signal) -> bool| {
+        let days = part.calendar().counts().filter(|(_, signal, _)| counts(*signal));
+        days.map(|(day, _, _)| day).max()
+    };
     Evidence {
         purchases,
         active_days: features.engagement.map_or(0, |e| e.x.saturating_add(1)),
         first_activity: features.engagement.map(|e| e.first),
         last_activity: features.engagement.map(|e| e.last),
         usual_activity_gap_days: median_gap(part.calendar().days()),
+        last_visit: last(is_site),
+        last_mail: last(is_mail),
     }
 }
 

@@ -342,6 +342,16 @@ impl ChurnModel {
         }
     }
 
+    /// The weight of a feature.
+    #[must_use]
+    pub fn weight(&self, feature: Feature) -> Weight {
+        let mut pairs = Feature::ALL.iter().zip(&self.weights);
+        pairs
+            .find(|(of, _)| **of == feature)
+            .map(|(_, weight)| *weight)
+            .unwrap_or_default()
+    }
+
     /// The features of a customer on a day, before they are weighed, in the order of [`Feature::ALL`].
     #[must_use]
     pub fn features(&self, pace: &Pace, horizon_days: u16, now: Day) -> [f64; FEATURES] {
@@ -457,7 +467,7 @@ fn bound(p: f64) -> f64 {
 }
 
 /// ln(P(purchase) / P(none)) within a horizon by a BTYD model, from positive terms only.
-fn log_odds(btyd: &Btyd, recency: Recency, horizon_days: u16) -> f64 {
+pub(crate) fn log_odds(btyd: &Btyd, recency: Recency, horizon_days: u16) -> f64 {
     let alive = btyd.logit_alive(recency).total();
     let age = recency.t_x + recency.silence();
     let shape = btyd.r + f64::from(recency.x);

@@ -5,11 +5,13 @@
 //! advances. Purchases count whole UTC days, engagement counts milliseconds.
 
 use crate::btyd::{Btyd, Curve, Logit, NoPurchase, Recency, sigmoid};
-use crate::churn::{Pace, Terms, is_mail, is_site};
+use crate::churn::{Feature, Pace, Terms, is_mail, is_site, log_odds};
 use crate::model::Model;
 use crate::state::{CustomerState, Part, Refreshed};
+use crate::uncertainty;
+use crate::value::main_currency;
 use std::collections::BTreeMap;
-use vigie_event::{Currency, DAY_MS, Day, Signal, Timestamp};
+use vigie_event::{DAY_MS, Day, Signal, Timestamp};
 
 const DAYS_PER_WEEK: f64 = 7.0;
 pub(crate) const WEEK_MS: f64 = 7.0 * DAY_MS as f64;
@@ -153,17 +155,7 @@ impl Features {
 /// Purchase days with their spend in the currency in which the customer has spent most (of equals the first by its code),
 /// and the days of site and mail activity.
 fn pace(part: &Part) -> Option<Pace> {
-    let mut spent: BTreeMap<Currency, i64> = BTreeMap::new();
-    for (_, currency, minor) in part.purchases().amounts() {
-        let sum = spent.entry(currency).or_default();
-        *sum = sum.saturating_add(minor);
-    }
-    // `max_by_key` takes the last of equals; reversed, that is the first.
-    let main = spent
-        .iter()
-        .rev()
-        .max_by_key(|(_, sum)| **sum)
-        .map(|(currency, _)| *currency);
+    let main = main_currency(part);
     let unit = main.map_or(1.0, |currency| libm::pow(10.0, -f64::from(currency.exponent())));
     let amounts: BTreeMap<Day, i64> = part
         .purchases()
@@ -202,6 +194,45 @@ impl AttritionTerms {
     pub fn logit(&self) -> f64 {
         let part = |logit: Option<Logit>| logit.map_or(0.0, Logit::total);
         part(self.purchases) + part(self.engagement) + self.offset
+    }
+}
+
+/// Churn in log-odds as the terms that it is the sum of, in this order. Positive terms speak for churn.
+///
+/// What the repeat-buying models say is cut at the last purchase: `history` is what they said right after it, `silence` how
+/// much has changed since.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct ChurnTerms {
+    /// How often and how steadily the customer had bought.
+    pub history: f64,
+    /// That nothing has been bought since.
+    pub silence: f64,
+    /// Purchases of the last months. This and what follows is 0 without a fitted churn model.
+    pub recent_purchases: f64,
+    /// How much is spent.
+    pub spend: f64,
+    /// How regular the gaps are.
+    pub regularity: f64,
+    /// Visits to the site.
+    pub site: f64,
+    /// Opened and clicked e-mail.
+    pub mail: f64,
+    /// Season and drift, common to all customers.
+    pub season: f64,
+}
+
+impl ChurnTerms {
+    /// Log-odds of churn.
+    #[must_use]
+    pub fn logit(&self) -> f64 {
+        self.history
+            + self.silence
+            + self.recent_purchases
+            + self.spend
+            + self.regularity
+            + self.site
+            + self.mail
+            + self.season
     }
 }
 
@@ -307,6 +338,62 @@ impl<'a> Scorer<'a> {
     pub fn churn_contributions(&self, days: u16, now: Timestamp) -> Option<Terms> {
         let (churn, pace) = self.model.churn.as_ref().zip(self.features.pace)?;
         Some(churn.terms(&pace, days, now.day().max(pace.last)))
+    }
+
+    /// Churn within `days` from `now`, term by term. Their sum is the log-odds of the score.
+    pub fn churn_parts(&self, days: u16, now: Timestamp) -> Result<ChurnTerms, NotScored> {
+        let (purchases, _) = self.purchases.ok_or(NotScored::NeverPurchased)?;
+        let (Some(churn), Some(pace)) = (self.model.churn.as_ref(), self.features.pace) else {
+            let at = |now| log_odds(&self.model.mbg, purchases.recency(now), days);
+            let (then, now) = (at(purchases.last.start()), at(now));
+            return Ok(ChurnTerms {
+                history: -then,
+                silence: then - now,
+                ..ChurnTerms::default()
+            });
+        };
+        let terms = churn.terms(&pace, days, now.day().max(pace.last));
+        let [second, recent, steady, last_spend, mean_spend, irregularity, site, mail] = terms.features;
+        let second_then = churn
+            .weight(Feature::SecondOpinion)
+            .term(log_odds(&churn.bg, pace.recency(pace.last), days));
+        let then = churn.base(&pace, days, pace.last) + second_then;
+        Ok(ChurnTerms {
+            history: -then,
+            silence: then - (terms.base + second),
+            recent_purchases: -(recent + steady),
+            spend: -(last_spend + mean_spend),
+            regularity: -irregularity,
+            site: -site,
+            mail: -mail,
+            season: -terms.level,
+        })
+    }
+
+    /// The 90 % interval of churn within `days` from `now`; it holds the score. See the module on uncertainty.
+    pub fn churn_interval(&self, days: u16, now: Timestamp) -> Result<(f64, f64), NotScored> {
+        let (purchases, _) = self.purchases.ok_or(NotScored::NeverPurchased)?;
+        let variance = uncertainty::purchase(&self.model.mbg, purchases.recency(now), f64::from(days) / DAYS_PER_WEEK);
+        Ok(uncertainty::interval(self.churn_parts(days, now)?.logit(), variance))
+    }
+
+    /// The 90 % interval of attrition; it holds the score.
+    pub fn attrition_interval(&self, now: Timestamp) -> Result<(f64, f64), NotScored> {
+        let logit = self.attrition_terms(now)?.logit();
+        let purchases = self
+            .weighted_purchases()
+            .map_or(0.0, |(p, _)| uncertainty::gone(&self.model.mbg, p.recency(now)));
+        let engagement = self
+            .weighted_engagement()
+            .map_or(0.0, |(e, _)| uncertainty::gone(&self.model.engagement, e.recency(now)));
+        let shares = (
+            self.purchase_share * self.purchase_share,
+            self.engagement_share * self.engagement_share,
+        );
+        Ok(uncertainty::interval(
+            logit,
+            shares.0 * purchases + shares.1 * engagement,
+        ))
     }
 
     /// Under a fitted churn model: the first instant in `from..=until` at which churn is at or below `low` or at or above

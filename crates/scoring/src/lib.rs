@@ -22,17 +22,22 @@ mod reasons;
 pub mod state;
 pub mod tiers;
 pub mod trees;
+mod uncertainty;
 pub mod value;
 
 pub use assess::{
-    Assessment, Attrition, Churn, Contribution, Evidence, Factor, PAlive, Reason, ReasonCode, Stage, assess, score_at,
+    Assessment, Attrition, Churn, ChurnScore, Contribution, Evidence, Factor, PAlive, Reason, ReasonCode, Stage,
+    assess, assess_in, score_at,
 };
 pub use btyd::Btyd;
 pub use churn::ChurnModel;
 pub use crossing::{first_crossing, next_refresh};
-pub use features::{AttritionTerms, EngagementFeatures, Features, NotScored, PurchaseFeatures, ScoreKind, Scorer};
+pub use features::{
+    AttritionTerms, ChurnTerms, EngagementFeatures, Features, NotScored, PurchaseFeatures, ScoreKind, Scorer,
+};
 pub use model::{Model, ModelError, Pool, Stages};
 pub use pareto::ParetoNbd;
+pub use reasons::Lang;
 pub use state::{CodecError, CustomerState, Observation, Part};
 pub use trees::{Trees, TreesError};
-pub use value::GammaGamma;
+pub use value::{GammaGamma, Value, ValueModel};

@@ -8,10 +8,11 @@
 
 use crate::btyd::{Btyd, Family};
 use crate::churn::{Cadence, ChurnModel, FEATURES, Feature, Level, Weight};
+use crate::value::{COST_ITEMS, Cost, GammaGamma, ValueModel};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use vigie_event::Timestamp;
+use vigie_event::{Currency, Timestamp};
 
 /// The model that is compiled in.
 const SHIPPED: &str = include_str!("../../../config/models/btyd-cdnow.toml");
@@ -78,6 +79,8 @@ pub struct Model {
     pub refresh_drift: f64,
     /// Where stages begin.
     pub stages: Stages,
+    /// How money is counted.
+    pub value: ValueModel,
 }
 
 /// Why a text is not a model. The operator's to correct.
@@ -117,6 +120,89 @@ struct File {
     _fit: Option<toml::Table>,
     refresh: Refresh,
     stages: Stages,
+    #[serde(default)]
+    value: Money,
+}
+
+/// The section `[value]`; everything in it has a default.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+struct Money {
+    currency: Option<String>,
+    spend: Option<Spend>,
+    discount_rate: Option<f64>,
+    years: Option<u16>,
+    acquisition: f64,
+    costs: BTreeMap<String, Cost>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(deny_unknown_fields)]
+struct Spend {
+    p: f64,
+    q: f64,
+    v: f64,
+}
+
+impl Money {
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut check = |key: String, value: f64, range: std::ops::RangeInclusive<f64>| {
+            if !range.contains(&value) {
+                let (low, high) = (range.start(), range.end());
+                problems.push(format!("value.{key} must be from {low} to {high}, is {value}"));
+            }
+        };
+        if let Some(Spend { p, q, v }) = self.spend {
+            check("spend.p".to_owned(), p, 1e-3..=1e6);
+            // A mean exists above 1 only.
+            check("spend.q".to_owned(), q, 1.001..=1e6);
+            check("spend.v".to_owned(), v, 1e-6..=1e12);
+        }
+        check(
+            "discount-rate".to_owned(),
+            self.discount_rate.unwrap_or_default(),
+            0.0..=10.0,
+        );
+        check("years".to_owned(), f64::from(self.years.unwrap_or(1)), 1.0..=50.0);
+        check("acquisition".to_owned(), self.acquisition, 0.0..=1e12);
+        for (item, cost) in &self.costs {
+            check(format!("costs.{item}.share"), cost.share, 0.0..=1.0);
+            check(format!("costs.{item}.per-purchase"), cost.per_purchase, 0.0..=1e12);
+            check(format!("costs.{item}.per-year"), cost.per_year, 0.0..=1e12);
+        }
+        check(
+            "costs, shares together".to_owned(),
+            self.costs.values().map(|cost| cost.share).sum(),
+            0.0..=1.0,
+        );
+        for item in self.costs.keys().filter(|item| !COST_ITEMS.contains(&item.as_str())) {
+            problems.push(format!(
+                "value.costs.{item} is no item; there are {}",
+                COST_ITEMS.join(", ")
+            ));
+        }
+        if let Some(code) = &self.currency
+            && Currency::parse(code).is_err()
+        {
+            problems.push(format!(
+                "value.currency must be an ISO 4217 code such as EUR, is {code:?}"
+            ));
+        }
+        problems
+    }
+
+    fn model(self) -> ValueModel {
+        let default = ValueModel::default();
+        ValueModel {
+            currency: self.currency.and_then(|code| Currency::parse(&code).ok()),
+            spend: self.spend.map(|Spend { p, q, v }| GammaGamma { p, q, v }),
+            costs: self.costs,
+            discount_rate: self.discount_rate.unwrap_or(default.discount_rate),
+            years: self.years.unwrap_or(default.years),
+            acquisition: self.acquisition,
+        }
+    }
 }
 
 /// The section that `vigie fit` writes.
@@ -269,6 +355,7 @@ impl Model {
             default_horizon_days: file.churn.default_horizon_days,
             refresh_drift: file.refresh.drift,
             stages: file.stages,
+            value: file.value.model(),
             name: file.name,
         })
     }
@@ -361,6 +448,7 @@ impl File {
             "stages must satisfy 0 < slowing < at-risk < lapsed < 1".to_owned(),
         );
         problems.extend(self.churn_model.iter().flat_map(Fitted::problems));
+        problems.extend(self.value.problems());
         problems
     }
 }
@@ -406,6 +494,25 @@ mod tests {
         let text = error.to_string();
         for part in ["bg-nbd.alpha", "mbg-nbd.b", "default-horizon-days", "slowing < at-risk"] {
             assert!(text.contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn costs_are_items_and_together_no_more_than_the_price() {
+        let with = |value: &str| Model::parse(&format!("{SHIPPED}\n{value}"));
+        let good = "[value]\ncurrency = \"USD\"\nspend = { p = 6.25, q = 3.74, v = 15.4 }\ndiscount-rate = 0.08\n[value.costs]\ngoods = { share = 0.6 }\nlogistics = { per-purchase = 3.5 }\n";
+        let value = with(good).unwrap().value;
+        assert_eq!((value.years, value.discount_rate, value.costs.len()), (5, 0.08, 2));
+        let bad = "[value]\ncurrency = \"US\"\nspend = { p = 6.0, q = 0.9, v = 15.0 }\nyears = 0\n[value.costs]\ngoods = { share = 0.6 }\nadvertising = { share = 0.5 }\nrent = { per-year = 1.0 }\n";
+        let error = with(bad).unwrap_err().to_string();
+        for part in [
+            "value.currency",
+            "value.spend.q",
+            "value.years",
+            "shares together",
+            "costs.rent is no item",
+        ] {
+            assert!(error.contains(part), "{part}: {error}");
         }
     }
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use std::sync::Arc;
 use vigie_event::{CustomerKey, DAY_MS, PersonId, Timestamp, Workspace};
-use vigie_scoring::CustomerState;
+use vigie_scoring::{CustomerState, Lang};
 use vigie_store::Store;
 
 /// Most links followed from an id to the record that holds the person now. Links lead from an id to a smaller one, so
@@ -29,6 +29,7 @@ type Api<S> = State<Arc<ApiState<S>>>;
 #[serde(deny_unknown_fields)]
 pub(crate) struct AtQuery {
     at: Option<String>,
+    lang: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -52,6 +53,7 @@ pub(crate) struct ListQuery {
     params(
         ("id" = String, Path, description = "A known id, or `anonymous:` and an anonymous one", example = "C000123"),
         ("at" = Option<String>, Query, format = DateTime, description = "RFC 3339; when absent, now"),
+        ("lang" = Option<String>, Query, description = "Language of the reasons: `en` (default) or `fr`", example = "fr"),
     ),
     responses(
         (status = 200, description = "The customer", body = Customer),
@@ -72,7 +74,11 @@ pub(crate) async fn customer<S: Store>(
 ) -> Result<Json<Customer>, Problem> {
     let unknown = || Problem::new(Code::UnknownCustomer, "no event of this customer has been processed");
     let Path(id) = id.map_err(|_| unknown())?;
-    let Query(query) = query.map_err(|_| Problem::new(Code::BadQuery, "the only parameter is at"))?;
+    let Query(query) = query.map_err(|_| Problem::new(Code::BadQuery, "the parameters are at and lang"))?;
+    let lang = match query.lang.as_deref() {
+        None => Lang::default(),
+        Some(tag) => Lang::parse(tag).ok_or_else(|| Problem::new(Code::BadQuery, "lang is en or fr"))?,
+    };
     let now = (state.clock)();
     let wanted = query.at.as_deref().map(|text| instant(text, now)).transpose()?;
     let person = person(&id).ok_or_else(unknown)?;
@@ -93,7 +99,14 @@ pub(crate) async fn customer<S: Store>(
         return Err(Problem::new(Code::AtBeforeState, detail));
     }
     let at = wanted.or(newest.filter(|newest| *newest > now)).unwrap_or(now);
-    Ok(Json(Customer::of(&person, &record, &state.active.load(), at, now)))
+    Ok(Json(Customer::of(
+        &person,
+        &record,
+        &state.active.load(),
+        at,
+        now,
+        lang,
+    )))
 }
 
 /// Up to 1,000 customers at once
@@ -141,7 +154,7 @@ pub(crate) async fn batch_get<S: Store>(
     for (id, found) in request.ids.into_iter().zip(found) {
         let view = |(person, record): (PersonId, CustomerState)| {
             let at = newest_event(&record).map_or(now, |newest| newest.max(now));
-            Customer::of(&person, &record, &active, at, now)
+            Customer::of(&person, &record, &active, at, now, Lang::default())
         };
         customers.push(BatchEntry {
             id,

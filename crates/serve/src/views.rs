@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use utoipa::ToSchema;
 use vigie_event::{DAY_MS, PersonId, Timestamp};
-use vigie_scoring::{Assessment, CustomerState, ScoreKind, Scorer, assess};
+use vigie_scoring::{Assessment, CustomerState, Lang, ScoreKind, Scorer, assess, assess_in};
 
 /// How far forecasts look ahead.
 const FORECAST_DAYS: i64 = 730;
@@ -40,8 +40,13 @@ pub(crate) struct Customer {
     /// At most three sentences, the weightiest first.
     #[schema(max_items = 3)]
     reasons: Vec<Reason>,
+    /// The same for churn over the model's default horizon.
+    #[schema(max_items = 3)]
+    churn_reasons: Vec<Reason>,
     /// The facts behind the scores.
     evidence: Evidence,
+    /// What the customer is worth; null for those who never bought for money.
+    value: Option<Value>,
     /// For each policy in force: when its threshold will be reached if the customer stays silent.
     crossings: Vec<Crossing>,
     /// Scores of the coming twelve weeks if the customer stays silent.
@@ -78,6 +83,8 @@ pub(crate) enum Stage {
 pub(crate) struct Attrition {
     #[schema(minimum = 0, maximum = 1)]
     score: f64,
+    /// 90 % interval: the less is known of the customer, the wider.
+    interval: [f64; 2],
     /// Log-odds of the score: the sum of the contributions.
     logit: f64,
     contributions: Vec<Contribution>,
@@ -86,9 +93,10 @@ pub(crate) struct Attrition {
 /// One term of the log-odds.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Contribution {
-    /// `purchase_history`, `purchase_silence`, `engagement_history`, `engagement_silence` or `pool_offset`.
+    /// Of attrition: `purchase_history`, `purchase_silence`, `engagement_history`, `engagement_silence`, `pool_offset`. Of
+    /// churn: the first two, and with a fitted model `recent_purchases`, `spend`, `regularity`, `site`, `mail`, `season`.
     factor: &'static str,
-    /// Positive speaks for attrition.
+    /// Positive speaks for attrition or churn.
     log_odds: f64,
 }
 
@@ -103,6 +111,39 @@ pub(crate) struct Churn {
     already_gone: Option<f64>,
     /// Is still a customer, and does not buy within the horizon.
     still_customer: Option<f64>,
+    /// 90 % interval of the score: the less is known of the customer, the wider.
+    interval: Option<[f64; 2]>,
+    /// Log-odds of the score, term by term; they add up to it.
+    contributions: Vec<Contribution>,
+}
+
+/// Money in major units of the currency in which the customer has spent most.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Value {
+    #[schema(example = "EUR")]
+    currency: String,
+    /// Purchases less refunds, over the whole life.
+    historical: f64,
+    /// Purchases to be expected in the coming year.
+    purchases: f64,
+    /// What one of them is expected to bring, before costs.
+    spend: f64,
+    /// The same after the costs by share and by purchase of the model.
+    margin: f64,
+    /// Expected margin of the coming year; it falls while the customer is silent.
+    current: f64,
+    /// The same if the customer certainly had not left.
+    potential: f64,
+    /// What may be lost: potential less current.
+    at_stake: f64,
+    /// Probability of a purchase within a year.
+    #[schema(minimum = 0, maximum = 1)]
+    retention: f64,
+    /// What money loses in a year.
+    discount_rate: f64,
+    /// Lifetime value: the coming years' margins, each with the probability of staying and discounted, less the cost of
+    /// winning the customer.
+    lifetime: f64,
 }
 
 /// Probability of still being a customer.
@@ -343,15 +384,16 @@ pub(crate) struct PolicyView {
 }
 
 impl Customer {
-    /// Everything about a customer at `at`; `received_by` is when the answer is made.
+    /// Everything about a customer at `at`; `received_by` is when the answer is made, `lang` the language of sentences.
     pub(crate) fn of(
         id: &PersonId,
         state: &CustomerState,
         active: &Active,
         at: Timestamp,
         received_by: Timestamp,
+        lang: Lang,
     ) -> Self {
-        let assessment = assess(state, &active.model, at);
+        let assessment = assess_in(state, &active.model, at, lang);
         let scorer = Scorer::of(state, &active.model);
         Self {
             id: id.to_string(),
@@ -369,7 +411,9 @@ impl Customer {
             crossings: crossings(&scorer, active, at),
             forecast: forecast(&scorer, active, at),
             open_flags: open_flags(state),
-            reasons: reasons(&assessment),
+            reasons: reasons(&assessment.reasons),
+            churn_reasons: reasons(&assessment.churn_reasons),
+            value: assessment.value.as_ref().map(Value::from),
             model: assessment.model,
             attrition: assessment.attrition.ok().map(Attrition::from),
             config: active.config_version.clone(),
@@ -391,7 +435,7 @@ impl CustomerRow {
             churn: churn.and_then(|churn| churn.outcome.ok()).map(|churn| churn.score),
             churn_horizon_days: horizon,
             last_activity: assessment.evidence.last_activity.map(|at| at.to_string()),
-            reasons: reasons(&assessment),
+            reasons: reasons(&assessment.reasons),
         }
     }
 }
@@ -435,16 +479,39 @@ impl From<vigie_scoring::Stage> for Stage {
 
 impl From<vigie_scoring::Attrition> for Attrition {
     fn from(attrition: vigie_scoring::Attrition) -> Self {
-        let term = |c: &vigie_scoring::Contribution| Contribution {
-            factor: c.factor.label(),
-            log_odds: c.log_odds,
-        };
         Self {
             score: attrition.score,
+            interval: attrition.interval.into(),
             logit: attrition.logit,
-            contributions: attrition.contributions.iter().map(term).collect(),
+            contributions: contributions(&attrition.contributions),
         }
     }
+}
+
+impl From<&vigie_scoring::Value> for Value {
+    fn from(value: &vigie_scoring::Value) -> Self {
+        Self {
+            currency: value.currency.to_string(),
+            historical: value.historical,
+            purchases: value.purchases,
+            spend: value.spend,
+            margin: value.margin,
+            current: value.current,
+            potential: value.potential,
+            at_stake: value.at_stake,
+            retention: value.retention,
+            discount_rate: value.discount_rate,
+            lifetime: value.lifetime,
+        }
+    }
+}
+
+fn contributions(terms: &[vigie_scoring::Contribution]) -> Vec<Contribution> {
+    let view = |term: &vigie_scoring::Contribution| Contribution {
+        factor: term.factor.label(),
+        log_odds: term.log_odds,
+    };
+    terms.iter().map(view).collect()
 }
 
 /// The newest instant that the state knows of: no answer about an earlier one can be right.
@@ -477,18 +544,22 @@ fn churn(assessment: &Assessment) -> Vec<Churn> {
             score: outcome.map(|churn| churn.score),
             already_gone: outcome.map(|churn| churn.already_gone),
             still_customer: outcome.map(|churn| churn.still_customer),
+            interval: outcome.map(|churn| churn.interval.into()),
+            contributions: outcome
+                .map(|churn| contributions(&churn.contributions()))
+                .unwrap_or_default(),
         }
     };
     assessment.churn.iter().map(view).collect()
 }
 
-fn reasons(assessment: &Assessment) -> Vec<Reason> {
+fn reasons(reasons: &[vigie_scoring::Reason]) -> Vec<Reason> {
     let view = |reason: &vigie_scoring::Reason| Reason {
         code: reason.code.label(),
         factor: reason.factor.label(),
         text: reason.text.clone(),
     };
-    assessment.reasons.iter().map(view).collect()
+    reasons.iter().map(view).collect()
 }
 
 fn evidence(assessment: &Assessment) -> Evidence {

@@ -75,6 +75,7 @@ enum Command {
     /// Rebuild the store of a stopped server from its archive
     Rebuild(commands_past::RebuildArgs),
     Replay(Box<crate::replay::Replay>),
+    Import(Box<crate::importing::ImportArgs>),
     Fit(crate::fitting::Fit),
     Backtest(crate::fitting::BacktestArgs),
     Doctor(crate::doctor::Doctor),
@@ -316,6 +317,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Audit(audit) => audit.run(),
         Command::Rebuild(rebuild) => rebuild.run(),
         Command::Replay(replay) => crate::replay::replay(&replay),
+        Command::Import(import) => import.run(),
         Command::Fit(fit) => fit.run(),
         Command::Backtest(backtest) => backtest.run(),
         Command::Doctor(doctor) => doctor.run(),

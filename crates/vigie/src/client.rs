@@ -45,6 +45,37 @@ impl Server {
         self.answer(request.send_empty())
     }
 
+    /// Sends a JSON document that may be sent again: "come back" and silence are told apart from what is final.
+    pub(crate) fn send(&self, path: &str, body: &str) -> Result<Sent> {
+        let request = self
+            .agent
+            .post(format!("{}{path}", self.url))
+            .header("Authorization", format!("Bearer {}", self.key))
+            .header("Content-Type", "application/json")
+            // A library's own name would be taken for a crawler's.
+            .header("User-Agent", concat!("vigie/", env!("CARGO_PKG_VERSION")));
+        let answer = match request.send(body) {
+            Ok(answer) => answer,
+            Err(error) => {
+                return Ok(Sent::Silence {
+                    why: format!("{}: {error}", self.silent()),
+                });
+            }
+        };
+        let status = answer.status();
+        if matches!(status.as_u16(), 429 | 502 | 503 | 504) {
+            let after = answer
+                .headers()
+                .get("retry-after")
+                .and_then(|after| after.to_str().ok());
+            return Ok(Sent::Later {
+                why: format!("{} answers {status}", self.url),
+                after: after.and_then(|after| after.parse().ok()).map(Duration::from_secs),
+            });
+        }
+        self.answer(Ok(answer)).map(Sent::Taken)
+    }
+
     /// The same server with time for work that takes minutes.
     pub(crate) fn patient(mut self) -> Self {
         self.agent = agent(LONG_TIMEOUT);
@@ -120,6 +151,16 @@ fn agent(timeout: Duration) -> ureq::Agent {
         .http_status_as_error(false)
         .build()
         .into()
+}
+
+/// What became of something that was sent.
+pub(crate) enum Sent {
+    /// It was taken; the answer.
+    Taken(Value),
+    /// Not now: why, and when to come back if that was said.
+    Later { why: String, after: Option<Duration> },
+    /// No answer; it may have been taken.
+    Silence { why: String },
 }
 
 /// An answer to a question.

@@ -1,9 +1,11 @@
-//! `vigie fit` and `vigie backtest`: models learned from a table of purchases, and how good they are at cut-offs that they have
-//! not seen. This file reads files and words results; fitting and measuring are in `vigie-fit`.
+//! `vigie fit` and `vigie backtest`: models learned from purchases, and how good they are at cut-offs that they have not seen.
+//! Purchases come from a table or from an archive. This file reads and words results; fitting and measuring are in `vigie-fit`.
 
 use crate::cli::{Failure, Format, print};
+use crate::past::stock::{Stock, Taken};
 use anyhow::{Context, anyhow};
 use clap::Args;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -12,7 +14,7 @@ use vigie_fit::History;
 use vigie_fit::backtest::{Backtest, Candidate, Plan, backtest};
 use vigie_fit::churn::{self, Task};
 use vigie_fit::file::{Provenance, model_file};
-use vigie_fit::metrics::Metrics;
+use vigie_fit::metrics::{Metrics, Scored};
 use vigie_fit::money::fit_gamma_gamma;
 use vigie_fit::table::{Mapping, Purchases, read_purchases};
 use vigie_scoring::Model;
@@ -28,23 +30,17 @@ const DRAWS: u32 = 200;
 #[derive(Debug, Args)]
 struct Data {
     /// Table of purchases, one a line, with the names of its columns in the first line; .gz is unpacked
-    #[arg(long, value_name = "FILE")]
-    csv: PathBuf,
-    /// Column with the customer
-    #[arg(long, value_name = "COLUMN", default_value = "customer_id")]
-    customer: String,
-    /// Column with the time: a date, RFC 3339, or seconds or milliseconds since 1970
-    #[arg(long, value_name = "COLUMN", default_value = "time")]
-    time: String,
-    /// Column with the amount; lines with 0 or less are no purchases. "none" if there is no such column
-    #[arg(long, value_name = "COLUMN", default_value = "amount")]
-    amount: String,
-    /// Only lines with this value, for example event=purchase
-    #[arg(long, value_name = "COLUMN=VALUE", value_parser = pair)]
-    only: Option<(String, String)>,
-    /// What separates the cells: one character
-    #[arg(long, value_name = "CHAR", default_value_t = ',', value_parser = separator)]
-    separator: char,
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "data_dir",
+        conflicts_with = "data_dir"
+    )]
+    csv: Option<PathBuf>,
+    #[command(flatten)]
+    table: Table,
+    #[command(flatten)]
+    stock: Stock,
     /// Days within which a customer without a purchase has left
     #[arg(long, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u16).range(1..=730))]
     horizon: u16,
@@ -53,7 +49,32 @@ struct Data {
     active: u16,
 }
 
-/// Fit a model to a table of purchases and write it as a model file
+/// What the columns of a table mean.
+#[derive(Debug, Args)]
+struct Table {
+    /// Column with the customer
+    #[arg(
+        long,
+        value_name = "COLUMN",
+        default_value = "customer_id",
+        conflicts_with = "data_dir"
+    )]
+    customer: String,
+    /// Column with the time: a date, RFC 3339, or seconds or milliseconds since 1970
+    #[arg(long, value_name = "COLUMN", default_value = "time", conflicts_with = "data_dir")]
+    time: String,
+    /// Column with the amount; lines with less than 0 are no purchases. "none" if there is no such column
+    #[arg(long, value_name = "COLUMN", default_value = "amount", conflicts_with = "data_dir")]
+    amount: String,
+    /// Only lines with this value, for example event=purchase
+    #[arg(long, value_name = "COLUMN=VALUE", value_parser = pair, conflicts_with = "data_dir")]
+    only: Option<(String, String)>,
+    /// What separates the cells: one character
+    #[arg(long, value_name = "CHAR", default_value_t = ',', value_parser = separator, conflicts_with = "data_dir")]
+    separator: char,
+}
+
+/// Fit a model to purchases, of a table or of the archive, and write it as a model file
 ///
 /// The file goes where `scoring.model` says. It is learned from closed cut-offs only, and holds where it comes from and how
 /// well it did at the last of them.
@@ -127,23 +148,41 @@ fn usage(text: impl std::fmt::Display) -> Failure {
 }
 
 impl Data {
-    /// The purchases, and what was read in words.
-    fn read(&self) -> Result<(History, Purchases), Failure> {
-        let bytes = read_file(&self.csv).map_err(|error| usage(format!("{error:#}")))?;
-        let mapping = Mapping {
-            customer: self.customer.clone(),
-            time: self.time.clone(),
-            amount: (self.amount != "none").then(|| self.amount.clone()),
-            only: self.only.clone(),
-            separator: u8::try_from(self.separator).unwrap_or(b','),
+    fn read(&self) -> Result<Taken, Failure> {
+        let source = match &self.csv {
+            Some(csv) => self.read_table(csv)?,
+            None => self.stock.read()?,
         };
-        let read =
-            read_purchases(&bytes, &mapping).map_err(|error| usage(format!("{}: {error}", self.csv.display())))?;
-        if read.purchases.is_empty() {
-            return Err(usage(format!("{}: {}", self.csv.display(), told(&read))));
+        if source.history.is_empty() {
+            return Err(usage(format!("{}: {}", source.name, source.told)));
         }
-        let history = History::of(read.purchases.iter().cloned());
-        Ok((history, read))
+        Ok(source)
+    }
+
+    fn read_table(&self, csv: &Path) -> Result<Taken, Failure> {
+        let bytes = read_file(csv).map_err(|error| usage(format!("{error:#}")))?;
+        let columns = &self.table;
+        let mapping = Mapping {
+            customer: columns.customer.clone(),
+            time: columns.time.clone(),
+            amount: (columns.amount != "none").then(|| columns.amount.clone()),
+            only: columns.only.clone(),
+            separator: u8::try_from(columns.separator).unwrap_or(b','),
+        };
+        let name = csv.display().to_string();
+        let read = read_purchases(&bytes, &mapping).map_err(|error| usage(format!("{name}: {error}")))?;
+        let refused: BTreeMap<_, _> = read
+            .refused
+            .iter()
+            .map(|(reason, count)| (reason.label(), count))
+            .collect();
+        Ok(Taken {
+            told: told(&read),
+            counts: serde_json::json!({"purchases": read.purchases.len(), "refused": refused}),
+            history: History::of(read.purchases),
+            currency: None,
+            name,
+        })
     }
 
     fn task(&self, first: Day, end: Day) -> Task {
@@ -224,7 +263,12 @@ fn last_closed(task: &Task, end: Day) -> Vec<Day> {
 impl Fit {
     /// Runs the command.
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let (history, read) = self.data.read()?;
+        let Taken {
+            history,
+            told,
+            currency,
+            ..
+        } = self.data.read()?;
         let (first, last) = history.span().ok_or_else(|| usage("there is no purchase"))?;
         let cutoff = self.cutoff.unwrap_or(Day(last.0 + 1));
         if cutoff <= first {
@@ -251,14 +295,14 @@ impl Fit {
             customers: history.as_of(cutoff).count(),
             horizon_days: self.data.horizon,
             spend: spend.map(|fitted| fitted.model),
+            currency,
         };
         let text = model_file(&self.name, &fitted, &replaced, &provenance, results.first());
         // What is written can be put in force, or it is not written.
         let _model = Model::parse(&text).map_err(|error| anyhow!("the fitted model is not a valid model: {error}"))?;
         std::fs::write(&self.out, &text).with_context(|| self.out.display().to_string())?;
         print(&format!(
-            "{}\nfitted to {} customers, {first} to {cutoff}\nwritten to {}; put it in force with scoring.model\n",
-            told(&read),
+            "{told}\nfitted to {} customers, {first} to {cutoff}\nwritten to {}; put it in force with scoring.model\n",
             provenance.customers,
             self.out.display()
         ))
@@ -277,7 +321,13 @@ fn plan(task: Task, tests: Vec<Day>) -> Plan {
 impl BacktestArgs {
     /// Runs the command.
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let (history, read) = self.data.read()?;
+        let Taken {
+            history,
+            told,
+            counts,
+            name,
+            ..
+        } = self.data.read()?;
         let (first, last) = history.span().ok_or_else(|| usage("there is no purchase"))?;
         let end = Day(last.0 + 1);
         let task = self.data.task(first, end);
@@ -306,43 +356,94 @@ impl BacktestArgs {
         let plan = plan(task, tests);
         let results = backtest(&history, &plan, &models);
         if let Some(path) = &self.report {
-            let title = format!("Backtest of {}", self.data.csv.display());
-            let page = vigie_fit::report::report(&title, &plan, &results, &[]);
+            let page = vigie_fit::report::report(&name, &plan, &results, &segments(&history, &results));
             std::fs::write(path, page).with_context(|| path.display().to_string())?;
         }
         match self.output {
-            Format::Json => print(&format!("{:#}\n", json(&read, &results))),
-            Format::Text => print(&text(&read, &results, self.report.as_deref())),
+            Format::Json => print(&format!("{:#}\n", json(counts, &results))),
+            Format::Text => print(&text(&told, &results, self.report.as_deref())),
         }
     }
 }
 
-fn text(read: &Purchases, results: &[Backtest], report: Option<&Path>) -> String {
-    let mut out = format!("{}\n\n", told(read));
+/// Customers by how often they had bought before the cut-off, with the first model's predictions.
+fn segments(history: &History, results: &[Backtest]) -> Vec<(String, Vec<Scored>)> {
+    let mut segments = [
+        "bought once",
+        "bought 2 or 3 times",
+        "bought 4 to 9 times",
+        "bought 10 times or more",
+    ]
+    .map(|name| (name.to_owned(), Vec::new()));
+    for fold in results
+        .first()
+        .map(|result| result.folds.as_slice())
+        .unwrap_or_default()
+    {
+        let days: BTreeMap<usize, u32> = history
+            .as_of(fold.cutoff)
+            .map(|(index, pace)| (index, pace.x))
+            .collect();
+        for (customer, scored) in fold.customers.iter().zip(&fold.scored) {
+            let segment = match days.get(customer) {
+                None | Some(0) => 0,
+                Some(1..=2) => 1,
+                Some(3..=8) => 2,
+                Some(_) => 3,
+            };
+            if let Some((_, scores)) = segments.get_mut(segment) {
+                scores.push(*scored);
+            }
+        }
+    }
+    segments.into_iter().filter(|(_, scores)| !scores.is_empty()).collect()
+}
+
+fn text(told: &str, results: &[Backtest], report: Option<&Path>) -> String {
+    let mut out = format!("{told}\n\n");
     let _ = writeln!(
         out,
-        "{:<11} {:<11} {:>9} {:>7} {:>7} {:>9} {:>7} {:>7} {:>8}",
-        "model", "cut-off", "customers", "left", "AUC", "log loss", "Brier", "ECE", "lift 10%"
+        "{:<11} {:<11} {:>9} {:>7} {:>7} {:>7} {:>9} {:>7} {:>7} {:>8}",
+        "model", "cut-off", "customers", "left", "AUC", "PR-AUC", "log loss", "Brier", "ECE", "lift 10%"
     );
     let row = |model: &str, cutoff: &str, m: &Metrics| {
         format!(
-            "{model:<11} {cutoff:<11} {:>9} {:>6.1}% {:>7.4} {:>9.4} {:>7.4} {:>7.4} {:>8.3}\n",
+            "{model:<11} {cutoff:<11} {:>9} {:>6.1}% {:>7.4} {:>7.4} {:>9.4} {:>7.4} {:>7.4} {:>8.3}\n",
             m.n,
             m.base * 100.0,
             m.auc,
+            m.pr_auc_churn,
             m.log_loss,
             m.brier,
             m.ece,
             m.lift10_churn
         )
     };
-    for result in results {
+    for (rank, result) in results.iter().enumerate() {
         for fold in &result.folds {
             out += &row(result.candidate.label(), &fold.cutoff.to_string(), &fold.metrics);
         }
         out += &row(result.candidate.label(), "mean", &result.mean);
-        let (low, high) = result.auc_interval;
-        let _ = writeln!(out, "{:<11} AUC within {low:.4} to {high:.4} (95 %)", "");
+        let i = &result.intervals;
+        let between = |(low, high): (f64, f64)| format!("{low:.4} to {high:.4}");
+        let _ = writeln!(
+            out,
+            "{:<11} 95 % intervals: AUC {}, log loss {}, Brier {}, ECE {}",
+            "",
+            between(i.auc),
+            between(i.log_loss),
+            between(i.brier),
+            between(i.ece)
+        );
+        if let (Some(first), true) = (results.first(), rank > 0) {
+            let (by, low, high) = result.against_first;
+            let first = first.candidate.label();
+            let _ = writeln!(
+                out,
+                "{:<11} log loss {by:+.4} against {first} ({low:+.4} to {high:+.4})",
+                ""
+            );
+        }
     }
     if let Some(path) = report {
         let _ = writeln!(out, "\nwritten to {}", path.display());
@@ -350,7 +451,7 @@ fn text(read: &Purchases, results: &[Backtest], report: Option<&Path>) -> String
     out
 }
 
-fn json(read: &Purchases, results: &[Backtest]) -> serde_json::Value {
+fn json(mut counts: serde_json::Value, results: &[Backtest]) -> serde_json::Value {
     let metrics = |m: &Metrics| {
         serde_json::json!({
             "customers": m.n, "base": m.base, "auc": m.auc, "pr_auc": m.pr_auc_churn, "log_loss": m.log_loss,
@@ -361,21 +462,23 @@ fn json(read: &Purchases, results: &[Backtest]) -> serde_json::Value {
         .iter()
         .map(|result| {
             let folds = result.folds.iter();
+            let i = &result.intervals;
+            let (by, low, high) = result.against_first;
             serde_json::json!({
                 "model": result.candidate.label(),
                 "folds": folds
                     .map(|fold| serde_json::json!({"cutoff": fold.cutoff.to_string(), "metrics": metrics(&fold.metrics)}))
                     .collect::<Vec<_>>(),
                 "mean": metrics(&result.mean),
-                "auc_interval": [result.auc_interval.0, result.auc_interval.1],
+                "intervals": {"auc": i.auc, "log_loss": i.log_loss, "brier": i.brier, "ece": i.ece},
+                "log_loss_against_first": {"difference": by, "interval": [low, high]},
             })
         })
         .collect();
-    serde_json::json!({
-        "purchases": read.purchases.len(),
-        "refused": read.refused.iter().map(|(reason, count)| (reason.label(), count)).collect::<std::collections::BTreeMap<_, _>>(),
-        "models": models,
-    })
+    if let Some(object) = counts.as_object_mut() {
+        let _ = object.insert("models".to_owned(), models.into());
+    }
+    counts
 }
 
 #[cfg(test)]

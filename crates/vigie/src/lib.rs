@@ -19,6 +19,7 @@ mod disk;
 mod doctor;
 mod fitting;
 mod gauges;
+mod importing;
 mod keyfile;
 mod past;
 mod replay;

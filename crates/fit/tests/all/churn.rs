@@ -3,17 +3,17 @@
 
 use crate::generate::{Random, history};
 use proptest::prelude::*;
-use vigie_event::Day;
+use vigie_event::{Currency, Day};
 use vigie_fit::History;
 use vigie_fit::backtest::{Backtest, Candidate, Plan, backtest};
 use vigie_fit::btyd::{Cells, fit as fit_btyd};
 use vigie_fit::churn::{Task, fit, rows};
 use vigie_fit::file::{Provenance, model_file};
 use vigie_fit::metrics::{Scored, metrics};
-use vigie_scoring::Model;
 use vigie_scoring::btyd::{Family, sigmoid};
 use vigie_scoring::churn::{ChurnModel, Pace};
 use vigie_scoring::online::Learner;
+use vigie_scoring::{GammaGamma, Model};
 
 fn plan(days: i32, tests: &[i32]) -> Plan {
     let grid = (1..days / 30).map(|month| Day(10_000 + 30 * month)).collect();
@@ -125,7 +125,12 @@ fn a_model_file_read_back_scores_the_same_bits() {
         cutoff: Day(10_700),
         customers: history.len(),
         horizon_days: 90,
-        spend: None,
+        spend: Some(GammaGamma {
+            p: 6.25,
+            q: 3.74,
+            v: 15.4,
+        }),
+        currency: Some(Currency::parse("USD").unwrap()),
     };
     let text = model_file(
         "fitted",
@@ -136,6 +141,10 @@ fn a_model_file_read_back_scores_the_same_bits() {
     );
     let model = Model::parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     assert_eq!(model.churn, Some(churn));
+    assert_eq!(
+        (model.value.spend, model.value.currency),
+        (provenance.spend, provenance.currency)
+    );
 }
 
 fn fitted() -> ChurnModel {

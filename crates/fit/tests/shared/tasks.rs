@@ -94,12 +94,7 @@ fn print(set: &Set, results: &[Backtest]) {
                 m.expected_over_actual
             );
         }
-        println!(
-            "{} {:<10} AUC interval {:?}",
-            set.name,
-            result.candidate.label(),
-            result.auc_interval
-        );
+        println!("{} {:<10} {:?}", set.name, result.candidate.label(), result.intervals);
     }
 }
 

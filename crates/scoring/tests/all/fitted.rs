@@ -2,9 +2,9 @@
 
 use crate::scores::{act, customer};
 use vigie_event::{Signal, Timestamp};
-use vigie_scoring::btyd::logit;
+use vigie_scoring::btyd::sigmoid;
 use vigie_scoring::churn::Feature;
-use vigie_scoring::{CustomerState, Model, ScoreKind, Scorer, assess, score_at};
+use vigie_scoring::{CustomerState, Lang, Model, ScoreKind, Scorer, assess, assess_in, score_at};
 
 const DAY: i64 = 86_400_000;
 
@@ -56,20 +56,60 @@ fn churn_is_the_sum_of_its_contributions_and_attrition_is_untouched() {
         assess(&state, &Model::shipped().unwrap(), now),
     );
     assert_eq!(with.attrition.as_ref().unwrap().score, without.attrition.unwrap().score);
-    for churn in &with.churn {
-        let churn = churn.outcome.unwrap();
-        let terms = churn.contributions.unwrap();
-        let sum = terms.base + terms.level + terms.features.iter().sum::<f64>();
-        assert!((sum + logit(churn.score)).abs() < 1e-9, "{sum} {churn:?}");
-        assert!((churn.already_gone + churn.still_customer - churn.score).abs() < 1e-15);
-        assert!(terms.features.iter().all(|term| *term != 0.0), "{terms:?}");
+    let scorer = Scorer::of(&state, &model);
+    for (churn, plain) in with.churn.iter().zip(&without.churn) {
+        let (days, churn, plain) = (churn.horizon_days, churn.outcome.unwrap(), plain.outcome.unwrap());
+        // What people are shown, and the model's own terms, are the same sum.
+        let terms = scorer.churn_contributions(days, now).unwrap();
+        assert!((churn.terms.logit() + terms.log_odds()).abs() < 1e-12, "{churn:?}");
+        for (churn, factors) in [(churn, 8), (plain, 2)] {
+            let sum: f64 = churn.contributions().iter().map(|term| term.log_odds).sum();
+            assert!((sigmoid(sum) - churn.score).abs() < 1e-12, "{sum} {churn:?}");
+            assert!((churn.already_gone + churn.still_customer - churn.score).abs() < 1e-15);
+            assert_eq!(churn.contributions().len(), factors, "{churn:?}");
+            let (low, high) = churn.interval;
+            assert!(
+                0.0 <= low && low < churn.score && churn.score < high && high <= 1.0,
+                "{churn:?}"
+            );
+        }
     }
-    assert!(
-        without
-            .churn
-            .iter()
-            .all(|churn| churn.outcome.unwrap().contributions.is_none())
+}
+
+/// Each factor with the sentence that it may be told by, in both languages.
+#[test]
+fn every_reason_is_a_fact_with_a_date() {
+    let (state, model) = (state(), fitted());
+    let mut told = std::collections::BTreeSet::new();
+    for days in [0, 20, 60, 120, 240, 420] {
+        let now = Timestamp::parse("1997-08-03T12:00:00Z").unwrap().plus_ms(days * DAY);
+        for lang in Lang::ALL {
+            let assessment = assess_in(&state, &model, now, lang);
+            assert_eq!(
+                assessment.attrition,
+                assess(&state, &model, now).attrition,
+                "the language changes no number"
+            );
+            assert!(assessment.churn_reasons.len() <= 3);
+            for reason in assessment.churn_reasons.iter().chain(&assessment.reasons) {
+                let year = |year| reason.text.contains(year);
+                assert!(year("1997") || year("1998"), "{reason:?}");
+                let _ = told.insert((lang, reason.code.label(), reason.text.clone()));
+            }
+        }
+    }
+    let says = |lang, text: &str| {
+        assert!(
+            told.iter().any(|(of, _, said)| *of == lang && said == text),
+            "{text}: {told:#?}"
+        );
+    };
+    says(Lang::En, "No purchase since 3 Aug 1997; the usual gap is 28 days.");
+    says(
+        Lang::Fr,
+        "Aucun achat depuis le 3 août 1997 ; l'intervalle habituel est de 28 jours.",
     );
+    assert!(told.len() >= 12, "{told:#?}");
 }
 
 #[test]

@@ -21,3 +21,4 @@ mod oracle;
 mod scores;
 mod speed;
 mod trees;
+mod worth;

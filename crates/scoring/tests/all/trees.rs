@@ -1,4 +1,5 @@
-//! The tree reader against LightGBM's and XGBoost's own answers for 1,000 rows (`fixtures/trees/generate.py`).
+//! The tree reader against LightGBM's and XGBoost's own answers for 1,000 rows (`fixtures/trees/generate.py`): those that are
+//! kept here, and in tests/long those of the packages themselves, installed for the purpose.
 
 use std::io::Read;
 use vigie_scoring::Trees;
@@ -52,7 +53,7 @@ pub(crate) fn lightgbm() -> Trees {
 }
 
 /// The largest deviations of the sum and of a contribution.
-fn deviations(model: &[u8], answers: &[u8]) -> (f64, f64) {
+pub(crate) fn deviations(model: &[u8], answers: &[u8]) -> (f64, f64) {
     let trees = Trees::parse(&unzip(model)).unwrap();
     assert_eq!((trees.len(), trees.features().len()), (40, FEATURES));
     let answers = unzip(answers);

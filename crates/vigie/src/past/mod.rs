@@ -9,6 +9,7 @@ mod house;
 mod rebuild;
 mod service;
 mod shelf;
+pub(crate) mod stock;
 mod tables;
 
 pub(crate) use house::{House, place};

@@ -16,6 +16,7 @@ mod demo;
 mod deploy;
 mod edges;
 mod faults;
+mod import;
 mod kill;
 mod lifecycle;
 mod operations;
