@@ -37,6 +37,9 @@ enum Command {
     /// Look at events that could not be taken, and feed them again
     #[command(subcommand)]
     DeadLetters(Letters),
+    /// Links of e-mails
+    #[command(subcommand)]
+    Links(crate::links::Links),
     /// What became of every event of a workspace; they balance to zero
     Books {
         #[command(flatten)]
@@ -67,10 +70,10 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
-struct Output {
+pub(crate) struct Output {
     /// Text for people, or JSON for machines
     #[arg(long, short, value_enum, default_value_t = Format::Text)]
-    output: Format,
+    pub(crate) output: Format,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -80,7 +83,7 @@ pub(crate) enum Format {
 }
 
 #[derive(Debug, Args)]
-struct Settings {
+pub(crate) struct Settings {
     /// Configuration file (TOML); config/reference.toml documents every setting
     #[arg(long, short)]
     config: Option<PathBuf>,
@@ -256,6 +259,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             )
         }
         Command::DeadLetters(letters) => self::letters(letters),
+        Command::Links(links) => links.run(),
         Command::Books { remote } => {
             let books = Remote::new(&remote.url, &remote.key).get("/v1/books")?;
             print(&if remote.output.output == Format::Json {
@@ -291,12 +295,12 @@ fn dispatch(command: Command) -> Result<(), Failure> {
     }
 }
 
-fn sources(settings: Settings, mut flags: Vec<(String, String)>) -> ConfigSources {
+pub(crate) fn sources(settings: Settings, mut flags: Vec<(String, String)>) -> ConfigSources {
     flags.extend(settings.settings);
     ConfigSources::of_process(settings.config, flags)
 }
 
-fn load(sources: ConfigSources) -> Result<Config, Failure> {
+pub(crate) fn load(sources: ConfigSources) -> Result<Config, Failure> {
     config::load(sources).map_err(|errors| Failure::Usage(errors.to_string()))
 }
 

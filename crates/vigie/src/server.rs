@@ -8,6 +8,7 @@ use crate::auditor::{self, Auditor};
 use crate::backends::{self, AnyLog, AnyStore};
 use crate::clocks::{self, Clock};
 use crate::config::{Config, StoreBackend};
+use crate::doors;
 use crate::keyfile::{self, Generated};
 use crate::past::{self, Kept, Service};
 use anyhow::{Context, Result, anyhow};
@@ -30,12 +31,11 @@ use tokio::sync::{Semaphore, watch};
 use vigie_archive::{Archive, Mode};
 use vigie_event::{Partition, Workspace};
 use vigie_ingestion::dead_letters::{DeadLetters, Letter, Step};
-use vigie_ingestion::http::{ClockHandle, Collector, Doors, RequestId, Transport, serve};
+use vigie_ingestion::http::{ClockHandle, Collector, RequestId, Transport, serve};
 use vigie_ingestion::intake::{Counts, Intake};
 use vigie_ingestion::keys::{KeyKind, KeyRing, Keys};
 use vigie_ingestion::limits::{JsonLimits, Limits, SegmentLimits, TransportLimits};
 use vigie_ingestion::log::{EmbeddedLog, GroupCommit, Health, Log, LogObserver, Options};
-use vigie_ingestion::rates::{Rate, RateLimits, Rates};
 use vigie_pipeline::{
     Active, Archivist, ArchivistOptions, DeadLetter, DeadLetterSink, Live, LiveOptions, Status, StatusHandle, Worker,
 };
@@ -192,10 +192,7 @@ pub(crate) async fn start(config: &Config, clock: Clock) -> Result<Running> {
         transport: transport.limits,
         clock: ClockHandle(Arc::clone(&clock)),
         metrics: metrics.clone(),
-        doors: Arc::new(Doors {
-            rates: rates(config),
-            ..Doors::default()
-        }),
+        doors: Arc::new(doors::doors(config)?),
     };
     let auditor = Auditor::new(past, config, metrics.clone());
     let mut router = vigie_ingestion::http::router(collector)
@@ -352,20 +349,6 @@ pub(crate) fn store_options(config: &Config) -> vigie_store::Options {
     let mut options = vigie_store::Options::new(config.log.partitions);
     options.cache_bytes = config.store.cache_size.bytes();
     options
-}
-
-fn rates(config: &Config) -> Rates {
-    let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
-    let rate = |per_second: usize, burst: usize| Rate {
-        per_second: number(per_second),
-        burst: number(burst),
-    };
-    let rates = &config.rates;
-    Rates::new(RateLimits {
-        key: rate(rates.key_per_second, rates.key_burst),
-        workspace: rate(rates.workspace_per_second, rates.workspace_burst),
-        daily: rates.daily as u64,
-    })
 }
 
 pub(crate) fn query_limits(config: &Config) -> vigie_archive::sql::Limits {

@@ -18,12 +18,11 @@ fn page(before: &str, attributes: &str, after: &str) -> Html<String> {
     ))
 }
 
-/// Opens the page in a browser of its own; answers what it said and what arrived.
-async fn browse(before: &'static str, attributes: &'static str, after: &'static str) -> (String, Vec<Event>) {
-    let more = Router::new().route("/page", get(move || async move { page(before, attributes, after) }));
-    let running = Running::start(more).await;
+/// Opens a page in a browser of its own; answers what the page said, in `data-said` of its body.
+pub(crate) async fn visit(url: String) -> String {
     let home = tempfile::tempdir().unwrap();
-    let mut arguments: Vec<String> = [
+    let mut program: Vec<String> = [
+        "chromium",
         "--headless=new",
         "--no-sandbox",
         "--disable-gpu",
@@ -34,22 +33,25 @@ async fn browse(before: &'static str, attributes: &'static str, after: &'static 
     ]
     .map(str::to_owned)
     .into();
-    arguments.push(format!("--user-data-dir={}", home.path().display()));
-    arguments.push(format!("http://{}/page", running.address));
-    let output = run(90, "chromium", arguments, None).await;
+    program.push(format!("--user-data-dir={}", home.path().display()));
+    program.push(url);
+    let output = run(180, program, Vec::new()).await;
     let dom = String::from_utf8_lossy(&output.stdout).into_owned();
-    let said = dom
-        .split("data-said=\"")
+    dom.split("data-said=\"")
         .nth(1)
         .and_then(|rest| rest.split('"').next())
         .unwrap_or(&dom)
-        .to_owned();
+        .to_owned()
+}
+
+/// Opens a page with the tracker; answers what it said and what arrived.
+async fn browse(before: &'static str, attributes: &'static str, after: &'static str) -> (String, Vec<Event>) {
+    let more = Router::new().route("/page", get(move || async move { page(before, attributes, after) }));
+    let running = Running::start(more).await;
+    let said = visit(format!("http://{}/page", running.address)).await;
     let events = running.bench.logged().await;
-    assert!(
-        running.bench.letters().await.is_empty(),
-        "{:?}",
-        running.bench.letters().await
-    );
+    let letters = running.bench.letters().await;
+    assert!(letters.is_empty(), "{letters:?}");
     running.stop().await;
     (said, events)
 }

@@ -4,11 +4,13 @@ use crate::bench::{Bench, shop};
 use axum::Router;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use vigie_ingestion::http::serve;
+use vigie_event::Timestamp;
+use vigie_ingestion::http::{Doors, serve};
 use vigie_ingestion::keys::{KeyKind, KeyRing, KeySpec, Secret};
 
 /// A key that any page may use.
@@ -17,13 +19,16 @@ pub(crate) const KEY: &str = "write-key-anywhere";
 pub(crate) struct Running {
     pub(crate) bench: Bench,
     pub(crate) address: SocketAddr,
+    /// The time at the start, which is what the collector's clock shows: the libraries live in the present.
+    pub(crate) now: Timestamp,
     stop: oneshot::Sender<()>,
     server: JoinHandle<std::io::Result<()>>,
 }
 
 impl Running {
     pub(crate) async fn start(more: Router) -> Self {
-        let bench = Bench::new().await;
+        let now = wall_clock();
+        let bench = Bench::behind(Doors::default(), now).await;
         let key = KeySpec {
             workspace: shop(),
             kind: KeyKind::Write,
@@ -45,6 +50,7 @@ impl Running {
         Self {
             bench,
             address,
+            now,
             stop,
             server,
         }
@@ -56,22 +62,45 @@ impl Running {
     }
 }
 
+/// The place of an installation: a variable that the Makefile sets, or where it installs.
+pub(crate) fn installed(variable: &str, place: &str, target: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let path = std::env::var_os(variable).map_or_else(|| root.join(place), PathBuf::from);
+    assert!(
+        path.exists(),
+        "there is no {}: run `make {target}`, or set {variable}",
+        path.display()
+    );
+    path
+}
+
+pub(crate) fn node_modules() -> PathBuf {
+    installed("VIGIE_NODE_MODULES", "target/node/node_modules", "node-env")
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "real libraries read the real clock, and the collector must show the same"
+)]
+fn wall_clock() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    Timestamp(i64::try_from(since.as_millis()).unwrap())
+}
+
 /// Runs a program while the server goes on; `timeout` ends it if it hangs.
-pub(crate) async fn run(seconds: u32, program: &str, arguments: Vec<String>, python_path: Option<String>) -> Output {
-    let program = program.to_owned();
+pub(crate) async fn run(seconds: u32, program: Vec<String>, variables: Vec<(&'static str, PathBuf)>) -> Output {
     let running = tokio::task::spawn_blocking(move || {
         let mut command = Command::new("timeout");
         let _command = command
             .arg("--kill-after=5")
             .arg(seconds.to_string())
-            .arg(&program)
-            .args(arguments);
-        if let Some(path) = python_path {
-            let _command = command.env("PYTHONPATH", path);
-        }
+            .args(&program)
+            .envs(variables)
+            // A proxy of the machine is not for loopback addresses.
+            .env("NO_PROXY", "*");
         let output = command.output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{program}: {} {said}", output.status);
+        assert!(output.status.success(), "{program:?}: {} {said}", output.status);
         output
     });
     running.await.unwrap()
