@@ -64,7 +64,11 @@ pub(crate) fn links(signal: Signal, person: &PersonIds) -> Vec<(PersonId, Person
                 .anonymous
                 .clone()
                 .into_iter()
-                .chain([PersonId::known(previous), PersonId::anonymous(previous)].into_iter().flatten())
+                .chain(
+                    [PersonId::known(previous), PersonId::anonymous(previous)]
+                        .into_iter()
+                        .flatten(),
+                )
                 .map(|before| (now.clone(), before))
                 .collect(),
             _ => Vec::new(),

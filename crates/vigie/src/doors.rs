@@ -70,7 +70,10 @@ impl Https {
             FetchError
         })?;
         if answer.status() != ureq::http::StatusCode::OK {
-            tracing::warn!(status = answer.status().as_u16(), "an address of Amazon did not answer 200");
+            tracing::warn!(
+                status = answer.status().as_u16(),
+                "an address of Amazon did not answer 200"
+            );
             return Err(FetchError);
         }
         answer

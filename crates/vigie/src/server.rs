@@ -9,8 +9,10 @@ use crate::backends::{self, AnyLog, AnyStore};
 use crate::clocks::{self, Clock};
 use crate::config::{Config, StoreBackend};
 use crate::doors;
+use crate::inspect;
 use crate::keyfile::{self, Generated};
 use crate::past::{self, Kept, Service};
+use crate::privacy::{self, Privacy};
 use anyhow::{Context, Result, anyhow};
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -194,9 +196,17 @@ pub(crate) async fn start(config: &Config, clock: Clock) -> Result<Running> {
         metrics: metrics.clone(),
         doors: Arc::new(doors::doors(config)?),
     };
+    let inspect = inspect::routes(past.clone(), Arc::clone(&ring));
+    let privacy = Privacy {
+        past: past.clone(),
+        intake: intake.clone(),
+        keys: Arc::clone(&ring),
+    };
     let auditor = Auditor::new(past, config, metrics.clone());
     let mut router = vigie_ingestion::http::router(collector)
         .merge(auditor.routes(Arc::clone(&ring)))
+        .merge(inspect)
+        .merge(privacy.routes())
         .merge(vigie_serve::router(api));
     let admin = metrics_routes(&exporter);
     let listener = TcpListener::bind(config.server.listen)
@@ -444,7 +454,12 @@ fn api(
             version: env!("CARGO_PKG_VERSION").to_owned(),
             revision: option_env!("VIGIE_REVISION").map(str::to_owned),
         },
-        also_documented: &[vigie_ingestion::http::OPENAPI, auditor::OPENAPI],
+        also_documented: &[
+            vigie_ingestion::http::OPENAPI,
+            auditor::OPENAPI,
+            inspect::OPENAPI,
+            privacy::OPENAPI,
+        ],
         requests: AtomicU64::new(0),
     }
 }

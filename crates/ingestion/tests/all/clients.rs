@@ -43,14 +43,21 @@ async fn check(client: Client, mut program: Vec<String>, variables: Vec<(&'stati
     running.stop().await;
     let name = client.name;
     assert!(letters.is_empty(), "{name}: {:?}", letters[0].letter);
-    assert_eq!(events.len(), if client.identifies.is_some() { 3 } else { 2 }, "{name}: {events:?}");
+    assert_eq!(
+        events.len(),
+        if client.identifies.is_some() { 3 } else { 2 },
+        "{name}: {events:?}"
+    );
     let one = |signal: Signal| -> &Event {
         let found = events.iter().find(|event| event.signal == signal);
         found.unwrap_or_else(|| panic!("{name}: no {} among {events:?}", signal.name()))
     };
     let known = PersonId::known("42").unwrap();
     let (page, order) = (one(Signal::PageView), one(Signal::Purchase));
-    assert!(events.iter().all(|event| event.source == client.source), "{name}: {events:?}");
+    assert!(
+        events.iter().all(|event| event.source == client.source),
+        "{name}: {events:?}"
+    );
     assert_eq!(page.person.key(), Some(&client.visitor), "{name}");
     assert_eq!(order.person.key(), Some(&known), "{name}");
     if let Some(signal) = client.identifies {
@@ -60,7 +67,11 @@ async fn check(client: Client, mut program: Vec<String>, variables: Vec<(&'stati
         let named = ids.user == Some(known) || ids.previous.as_deref() == Some("42");
         assert!(named, "{name}: {ids:?}");
     }
-    assert_eq!(order.money.map(|money| money.to_string()).as_deref(), Some("29.34 EUR"), "{name}");
+    assert_eq!(
+        order.money.map(|money| money.to_string()).as_deref(),
+        Some("29.34 EUR"),
+        "{name}"
+    );
     assert_eq!(order.order.as_deref(), Some("1001"), "{name}");
     let told = Timestamp(ordered_at.0 - ordered_at.0 % client.step_ms);
     assert_eq!(order.occurred_at, Some(told), "{name}: the time that the merchant gave");

@@ -83,7 +83,9 @@ pub(crate) fn node_modules() -> PathBuf {
     reason = "real libraries read the real clock, and the collector must show the same"
 )]
 fn wall_clock() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
     Timestamp(i64::try_from(since.as_millis()).unwrap())
 }
 

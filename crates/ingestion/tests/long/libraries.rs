@@ -61,7 +61,10 @@ fn check(events: &[Event], source: Source, identifies: bool) {
     assert_eq!(order.money.map(|money| money.to_string()).as_deref(), Some("29.34 EUR"));
     if identifies {
         let identified = &one(Signal::Identify).person;
-        assert_eq!((identified.user.as_ref(), identified.anonymous.as_ref()), (Some(&known), Some(visitor)));
+        assert_eq!(
+            (identified.user.as_ref(), identified.anonymous.as_ref()),
+            (Some(&known), Some(visitor))
+        );
     }
     for event in events {
         let agent = event.client.user_agent.as_deref().unwrap_or_default();
@@ -76,7 +79,11 @@ async fn segment() {
     let script = "const analytics = AnalyticsNext.AnalyticsBrowser.load({writeKey: KEY, cdnURL: ORIGIN});\
                   await analytics.page('Shoes'); await analytics.identify('42', {plan: 'gold'});\
                   await analytics.track('Order Completed', ORDER); await wait(1500);";
-    check(&events("@segment/analytics-next/dist/umd/index.js", script).await, Source::Segment, true);
+    check(
+        &events("@segment/analytics-next/dist/umd/index.js", script).await,
+        Source::Segment,
+        true,
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -99,7 +106,11 @@ async fn snowplow() {
                     context: [{schema: vendor + '/transaction/jsonschema/1-0-0',\
                                data: {transaction_id: '1001', revenue: 29.34, currency: 'EUR', payment_method: 'card'}}]});\
                   await wait(2000);";
-    check(&events("@snowplow/browser-tracker/dist/index.umd.min.js", script).await, Source::Snowplow, false);
+    check(
+        &events("@snowplow/browser-tracker/dist/index.umd.min.js", script).await,
+        Source::Snowplow,
+        false,
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -109,5 +120,9 @@ async fn posthog() {
                                      capture_pageview: false, capture_pageleave: false, opt_out_useragent_filter: true});\
                   posthog.capture('$pageview'); posthog.identify('42', {plan: 'gold'});\
                   posthog.capture('Order Completed', ORDER); await wait(5000);";
-    check(&events("posthog-js/dist/module.full.no-external.js", script).await, Source::PostHog, true);
+    check(
+        &events("posthog-js/dist/module.full.no-external.js", script).await,
+        Source::PostHog,
+        true,
+    );
 }

@@ -30,7 +30,11 @@ impl Entry {
             let Some(origin) = raw.origin else {
                 let variable = list.to_ascii_uppercase().replace('-', "_");
                 let message = format!("no field of {name} is given, but one of a later entry");
-                layers.error(Origin::Environment(format!("VIGIE__{variable}__{index}__…")), name, message);
+                layers.error(
+                    Origin::Environment(format!("VIGIE__{variable}__{index}__…")),
+                    name,
+                    message,
+                );
                 continue;
             };
             let fields = raw.fields;
@@ -124,7 +128,10 @@ impl Entry {
     /// The texts that are given as `secrets`, and those in the files that `secret-files` names.
     pub(super) fn secrets(&mut self, layers: &mut Layers) -> Option<(Vec<String>, Origin)> {
         let place = if self.has("secrets") { "secrets" } else { "secret-files" };
-        let origin = self.fields.get(place).map_or(self.origin.clone(), |field| field.origin.clone());
+        let origin = self
+            .fields
+            .get(place)
+            .map_or(self.origin.clone(), |field| field.origin.clone());
         let (mut secrets, _) = self.list("secrets", layers)?;
         let (files, at) = self.list("secret-files", layers)?;
         for path in files {

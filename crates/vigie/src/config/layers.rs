@@ -331,14 +331,7 @@ impl Layers {
     }
 
     /// `VIGIE__KEYS__0__WORKSPACE`: the first entry of `[[keys]]`, or a new one after the last.
-    fn read_entry_variable(
-        &mut self,
-        list: &'static ListInfo,
-        origin: Origin,
-        index: &str,
-        field: &str,
-        value: &str,
-    ) {
+    fn read_entry_variable(&mut self, list: &'static ListInfo, origin: Origin, index: &str, field: &str, value: &str) {
         let Ok(index) = index.parse::<usize>() else {
             return self.error(origin, list.name, format!("expected a number instead of {index:?}"));
         };

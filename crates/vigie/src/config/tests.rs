@@ -356,7 +356,10 @@ fn webhooks_and_links_are_checked_by_who_uses_them() {
         }
     }
     let without = load_lines(Some("[links]\npublic-url = \"https://track.shop.example\"\n"), &[], &[]).unwrap();
-    assert!(without.links.is_none() && without.webhooks.is_empty(), "without keys there are no links");
+    assert!(
+        without.links.is_none() && without.webhooks.is_empty(),
+        "without keys there are no links"
+    );
 }
 
 #[test]
@@ -369,34 +372,61 @@ fn wrong_webhooks_and_links_say_what_to_do() {
     };
     for (rest, expected) in [
         ("\"sendmail\"\n", "webhooks[0].provider: expected one of sendgrid, "),
-        ("\"mailgun\"\n", "webhooks[0]: secrets or secret-files is missing or empty"),
-        ("\"mailgun\"\nsecrets = [\"a\", \"b\", \"c\"]\n", "webhooks[0]: give one secret, or two during a rotation"),
-        ("\"mailgun\"\nsecrets = [\"a\"]\ntopics = [\"t\"]\n", "webhooks[0].topics: mailgun has no use for it"),
-        ("\"sendgrid\"\npublic-keys = [\"AAAA\"]\n", "webhooks[0]: the public key is not a P-256 key in base64"),
-        ("\"ses\"\ntopics = [\"t\"]\n", "webhooks[0]: give the topics that publish here"),
+        (
+            "\"mailgun\"\n",
+            "webhooks[0]: secrets or secret-files is missing or empty",
+        ),
+        (
+            "\"mailgun\"\nsecrets = [\"a\", \"b\", \"c\"]\n",
+            "webhooks[0]: give one secret, or two during a rotation",
+        ),
+        (
+            "\"mailgun\"\nsecrets = [\"a\"]\ntopics = [\"t\"]\n",
+            "webhooks[0].topics: mailgun has no use for it",
+        ),
+        (
+            "\"sendgrid\"\npublic-keys = [\"AAAA\"]\n",
+            "webhooks[0]: the public key is not a P-256 key in base64",
+        ),
+        (
+            "\"ses\"\ntopics = [\"t\"]\n",
+            "webhooks[0]: give the topics that publish here",
+        ),
         (
             "\"ses\"\ntopics = [\"arn:aws:sns:eu-west-1:1:t\"]\nsignature-versions = [\"3\"]\n",
             "webhooks[0].signature-versions: expected \"2\" (SHA-256) or \"1\" (SHA-1), found \"3\"",
         ),
-        ("\"mandrill\"\nsecrets = [\"a\"]\n", "webhooks[0]: public-url or public-url-file is missing"),
+        (
+            "\"mandrill\"\nsecrets = [\"a\"]\n",
+            "webhooks[0]: public-url or public-url-file is missing",
+        ),
         (
             "\"brevo\"\nsecrets = [\"a\"]\ncarried-in = \"cookie\"\n",
             "webhooks[0].carried-in: expected \"basic\" (the secret is user:password), \"bearer\" or \"header:<name>\"",
         ),
-        ("\"brevo\"\nsecret = \"a\"\nsecrets = [\"a:b\"]\n", "webhooks[0].secret: no such field; did you mean secrets?"),
+        (
+            "\"brevo\"\nsecret = \"a\"\nsecrets = [\"a:b\"]\n",
+            "webhooks[0].secret: no such field; did you mean secrets?",
+        ),
     ] {
         let error = one(rest);
         assert!(error.contains(expected), "{rest}: {error}");
     }
     let key = "[[link-keys]]\nid = \"k1\"\nsecret = \"0123456789abcdef0123456789abcdef\"\n";
     for (file, expected) in [
-        (key.to_owned(), "vigie.toml:1: links.public-url: give the address at which mails reach this collector"),
+        (
+            key.to_owned(),
+            "vigie.toml:1: links.public-url: give the address at which mails reach this collector",
+        ),
         (
             format!("[links]\npublic-url = \"track.shop.example\"\n{key}"),
             "vigie.toml:2: links.public-url: public_url must be an http or https address without path",
         ),
         (
-            format!("[links]\npublic-url = \"https://t.example\"\n{}", key.replace("0123", "")),
+            format!(
+                "[links]\npublic-url = \"https://t.example\"\n{}",
+                key.replace("0123", "")
+            ),
             "vigie.toml:3: link-keys: give at least one key with an id",
         ),
     ] {

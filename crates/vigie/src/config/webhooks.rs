@@ -39,7 +39,9 @@ const FIELDS: [&str; 11] = [
 pub(super) fn read(layers: &mut Layers) -> Vec<Webhook> {
     let mut webhooks: Vec<Webhook> = Vec::new();
     for (_, mut entry) in Entry::all("webhooks", layers) {
-        let Some(spec) = read_one(&mut entry, layers) else { continue };
+        let Some(spec) = read_one(&mut entry, layers) else {
+            continue;
+        };
         let name = &spec.name;
         if webhooks.iter().any(|other| other.spec.name == *name) {
             let message = "another webhook has this name; choose another for one of them";

@@ -13,4 +13,4 @@ mod tables;
 
 pub(crate) use house::place;
 pub(crate) use service::Service;
-pub(crate) use shelf::Kept;
+pub(crate) use shelf::{Kept, shelved};

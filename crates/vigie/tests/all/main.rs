@@ -13,6 +13,7 @@ mod api;
 mod backends;
 mod cdnow;
 mod demo;
+mod doors;
 mod edges;
 mod faults;
 mod kill;

@@ -252,7 +252,10 @@ async fn a_disk_that_is_nearly_full_is_left_to_others() {
     log.restore_reserve().unwrap();
     assert_eq!(std::fs::metadata(dir.path().join(RESERVE_FILE)).unwrap().len(), RESERVE);
     drop(log);
-    assert_eq!(payloads(dir.path()), ["the reserve is a file", "owed", "owed too", "room again"]);
+    assert_eq!(
+        payloads(dir.path()),
+        ["the reserve is a file", "owed", "owed too", "room again"]
+    );
 }
 
 /// While health says "not now" nobody sends anything, so the log has to find out by itself.
