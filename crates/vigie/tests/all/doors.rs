@@ -223,3 +223,107 @@ fn webhooks_and_links_come_from_the_configuration() {
     assert_eq!(without.code, Some(2), "{without:?}");
     assert!(without.stderr.contains("[[link-keys]]"), "{without:?}");
 }
+
+#[test]
+fn a_person_gets_a_copy_objects_and_can_have_it_proved() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&dir.path().join("data"), &[]);
+    server.post(&[
+        json!({"id": "1", "anonymous_id": "browser-7", "signal": "page.view", "name": "planted-marker-page"}),
+        json!({"id": "2", "user_id": "ann", "anonymous_id": "browser-7", "signal": "identity.identify",
+               "consent": {"profiling": "granted"}, "properties": {"wording": "banner 7", "wording_sha256": "00ff"}}),
+        json!({"id": "3", "user_id": "ann", "signal": "purchase", "money": {"amount": 40, "currency": "EUR"},
+               "properties": {"note": "planted-marker-purchase"}}),
+        json!({"id": "4", "user_id": "bob", "signal": "purchase", "money": {"amount": 1, "currency": "EUR"},
+               "properties": {"note": "of somebody else"}}),
+    ]);
+    let refused =
+        json!({"id": "5", "user_id": "ann", "signal": "purchase", "money": {"amount": "planted-marker-refused"}});
+    let answer = server
+        .client
+        .post("/v1/events", &server.keys.write, &refused.to_string())
+        .unwrap();
+    assert_eq!(answer.status, 400, "{answer:?}");
+    assert_eq!(server.settled().applied, 4);
+
+    let ask = |route: &str, asked: &Value| {
+        let answer = server
+            .client
+            .post(&format!("/v1/privacy/{route}"), &server.keys.admin, &asked.to_string())
+            .unwrap();
+        assert_eq!(answer.status, 200, "{route}: {answer:?}");
+        answer
+    };
+    let ann = json!({"user_id": "ann"});
+    // The visitor's page belongs to ann once the worker has moved it.
+    let copy = until("the visitor's history is part of the copy", || {
+        let copy = ask("export", &ann).body;
+        copy.contains("planted-marker-page").then_some(copy)
+    });
+    for marker in [
+        "planted-marker-purchase",
+        "planted-marker-refused",
+        "banner 7",
+        "browser-7",
+    ] {
+        assert!(copy.contains(marker), "{marker} is missing in {copy}");
+    }
+    assert!(!copy.contains("of somebody else"), "{copy}");
+
+    let objected = ask("object", &json!({"user_id": "ann", "source": "letter of 3 May"})).json();
+    assert_eq!(
+        objected["refused"],
+        json!({"profiling": "refused", "marketing": "refused"})
+    );
+    let before = server.settled();
+    server.post(&[json!({"id": "6", "user_id": "ann", "signal": "page.view"})]);
+    assert_eq!(
+        server.settled().suppressed,
+        before.suppressed + 1,
+        "nothing of ann is used any more"
+    );
+
+    let proof = ask("prove", &ann).json();
+    let said: Vec<&Value> = proof["consent"].as_array().unwrap().iter().collect();
+    assert_eq!(said.len(), 2, "{proof:#}");
+    assert_eq!(said[0]["statement"]["payload"]["properties"]["wording"], "banner 7");
+    assert_eq!(
+        said[1]["statement"]["payload"]["properties"]["source"],
+        "letter of 3 May"
+    );
+    assert_eq!(
+        (said[0]["previous"].as_str(), &said[1]["previous"]),
+        (Some(""), &said[0]["hash"])
+    );
+
+    let told = run(&[
+        "privacy",
+        "prove",
+        "ann",
+        "--url",
+        &server.url,
+        "--key",
+        &server.keys.admin,
+        "--output",
+        "json",
+    ]);
+    assert_eq!(
+        (told.code, serde_json::from_str::<Value>(&told.stdout).unwrap()),
+        (Some(0), proof)
+    );
+    for (key, body, status) in [
+        (&server.keys.read, ann.to_string(), 403),
+        (&server.keys.admin, "{}".to_owned(), 400),
+        (
+            &server.keys.admin,
+            json!({"user_id": "ann", "anonymous_id": "x"}).to_string(),
+            400,
+        ),
+    ] {
+        assert_eq!(
+            server.client.post("/v1/privacy/export", key, &body).unwrap().status,
+            status,
+            "{body}"
+        );
+    }
+}
