@@ -75,17 +75,17 @@ type Asked = Result<Query<Wanted>, axum::extract::rejection::QueryRejection>;
 
 /// The workspace of the request's admin key and what is asked. A browser sends the key as the
 /// password that it asks its user for.
-fn allowed(keys: &Keys, headers: &HeaderMap, asked: Asked) -> Result<(Workspace, Wanted), Response> {
+fn allowed(keys: &Keys, headers: &HeaderMap, asked: Asked) -> Result<(Workspace, Wanted), Box<Response>> {
     let key = vigie_ingestion::http::presented_key(headers);
     let credential = key.and_then(|key| keys.current().find(&key));
     let workspace = match credential {
         Some(credential) if credential.kind == KeyKind::Admin => credential.workspace.clone(),
         Some(_) => {
-            return Err(problem(
+            return Err(Box::new(problem(
                 StatusCode::FORBIDDEN,
                 "key_scope",
                 "inspection needs an admin key",
-            ));
+            )));
         }
         None => {
             let detail = "send an admin key as Authorization: Bearer <key>; in a browser, as the password with an empty user name";
@@ -94,14 +94,14 @@ fn allowed(keys: &Keys, headers: &HeaderMap, asked: Asked) -> Result<(Workspace,
                 "Basic realm=\"vigie: no user name, an admin key as the password\", charset=\"UTF-8\"",
             );
             let _none = response.headers_mut().insert(header::WWW_AUTHENTICATE, ask);
-            return Err(response);
+            return Err(Box::new(response));
         }
     };
     let wanted = asked.ok().and_then(|Query(wanted)| wanted.checked());
     let wanted = wanted.ok_or_else(|| {
         let detail =
             format!("the parameters are output=json, limit from 1 to {MOST}, and refresh from 1 to 3600 seconds");
-        problem(StatusCode::BAD_REQUEST, "bad_query", &detail)
+        Box::new(problem(StatusCode::BAD_REQUEST, "bad_query", &detail))
     })?;
     Ok((workspace, wanted))
 }
@@ -119,7 +119,7 @@ fn unanswered(error: PastError) -> Response {
 async fn list(State((past, keys)): State<Shared>, headers: HeaderMap, asked: Asked) -> Response {
     let (workspace, wanted) = match allowed(&keys, &headers, asked) {
         Ok(allowed) => allowed,
-        Err(refused) => return refused,
+        Err(refused) => return *refused,
     };
     let (now, limit) = ((past.clock)(), wanted.limit.unwrap_or(SHOWN));
     let since = now.plus_ms(-LOOKED_BACK_MS);
@@ -168,7 +168,7 @@ async fn one(
 ) -> Response {
     let (workspace, wanted) = match allowed(&keys, &headers, asked) {
         Ok(allowed) => allowed,
-        Err(refused) => return refused,
+        Err(refused) => return *refused,
     };
     match explained(&past, &workspace, partition, offset).await {
         Ok(told) if wanted.json() => no_store(axum::Json(told).into_response()),

@@ -90,7 +90,11 @@ fn show_toml(config: &Config, origin: bool) -> String {
         let _ = writeln!(out, "origins = [{}]", list(key.origins.clone()));
     }
     for webhook in &config.webhooks {
-        let origin = origin.then(|| format!("  # {}", webhook.origin)).unwrap_or_default();
+        let origin = if origin {
+            format!("  # {}", webhook.origin)
+        } else {
+            String::new()
+        };
         let spec = &webhook.spec;
         let _ = writeln!(
             out,
