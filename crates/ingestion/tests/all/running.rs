@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use vigie_event::Timestamp;
 use vigie_ingestion::http::{Doors, serve};
 use vigie_ingestion::keys::{KeyKind, KeyRing, KeySpec, Secret};
+use vigie_ingestion::links::{LinkKey, LinkSpec, Links};
 
 /// A key that any page may use.
 pub(crate) const KEY: &str = "write-key-anywhere";
@@ -21,6 +22,8 @@ pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     /// The time at the start, which is what the collector's clock shows: the libraries live in the present.
     pub(crate) now: Timestamp,
+    /// Signs links that lead here.
+    pub(crate) links: Links,
     stop: oneshot::Sender<()>,
     server: JoinHandle<std::io::Result<()>>,
 }
@@ -28,7 +31,13 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) async fn start(more: Router) -> Self {
         let now = wall_clock();
-        let bench = Bench::behind(Doors::default(), now).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let doors = Doors {
+            links: Some(links(address)),
+            ..Doors::default()
+        };
+        let bench = Bench::behind(doors, now).await;
         let key = KeySpec {
             workspace: shop(),
             kind: KeyKind::Write,
@@ -37,8 +46,6 @@ impl Running {
             origins: vec!["*".to_owned()],
         };
         bench.keys.replace(KeyRing::new([key]).unwrap());
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let (router, transport) = (bench.router.clone().merge(more), bench.transport.clone());
         let server = tokio::spawn(async move {
@@ -51,6 +58,7 @@ impl Running {
             bench,
             address,
             now,
+            links: links(address),
             stop,
             server,
         }
@@ -60,6 +68,19 @@ impl Running {
         let _sent = self.stop.send(());
         self.server.await.unwrap().unwrap();
     }
+}
+
+fn links(address: SocketAddr) -> Links {
+    Links::new(LinkSpec {
+        keys: vec![LinkKey {
+            id: "k1".to_owned(),
+            secret: Secret::new("sixteen-".repeat(4)),
+        }],
+        public_url: format!("http://{address}"),
+        hosts: BTreeSet::new(),
+        days: 400,
+    })
+    .unwrap()
 }
 
 /// The place of an installation: a variable that the Makefile sets, or where it installs.
