@@ -23,6 +23,7 @@ pub(crate) struct Running {
     /// The time at the start, which is what the collector's clock shows: the libraries live in the present.
     pub(crate) now: Timestamp,
     /// Signs links that lead here.
+    #[allow(dead_code, reason = "only the tests with a browser follow links")]
     pub(crate) links: Links,
     stop: oneshot::Sender<()>,
     server: JoinHandle<std::io::Result<()>>,
