@@ -21,11 +21,14 @@ CARGO_DENY_VERSION := 0.20.2
 CARGO_NEXTEST_VERSION := 0.9.143
 VIGIE_SHARED ?= $(abspath ../shared)
 PYTHON_ENV := $(CURDIR)/target/python
-PYTHON_REQUIREMENTS := crates/vigie/tests/all/requirements.txt
+PYTHON_REQUIREMENTS := $(wildcard crates/*/tests/all/requirements.txt)
+NODE_ENV := $(CURDIR)/target/node
+NODE_PACKAGES := crates/ingestion/tests/all/clients
 
 export VIGIE_SHARED
-# Tests that drive a client SDK find its interpreter here.
+# Tests that drive a client SDK find its interpreter and its packages here.
 export VIGIE_PYTHON := $(PYTHON_ENV)/bin/python
+export VIGIE_NODE_MODULES := $(NODE_ENV)/node_modules
 
 # nextest where it can be had, else cargo's own runner: the tests are the same.
 NEXTEST := $(shell command -v cargo-nextest >/dev/null 2>&1 && echo yes)
@@ -48,12 +51,12 @@ define RUN_FEATURE
 	$(RUN_TESTS) --features "$$features" --test $(2)
 endef
 
-.PHONY: demo check test fmt fmt-check lint unit-tests doc-tests deny test-data test-faults test-kafka test-long load python-env tools
+.PHONY: demo check test fmt fmt-check lint unit-tests doc-tests deny test-data test-faults test-kafka test-long load python-env node-env tools
 
 demo:
 	$(CARGO) run --locked -p vigie -- demo $(ARGS)
 
-check: fmt-check python-env
+check: fmt-check python-env node-env
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CHECK_TESTS)
 
@@ -71,7 +74,7 @@ fmt-check:
 lint:
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
-unit-tests: python-env
+unit-tests: python-env node-env
 	$(RUN_TESTS)
 
 doc-tests:
@@ -102,7 +105,7 @@ test-kafka:
 	$(call RUN_FEATURE,broker,broker)
 
 # Likewise with a feature and a [[test]] called `long`.
-test-long: python-env
+test-long: python-env node-env
 	$(call RUN_FEATURE,long,long)
 
 # Both packages in one selection: with another one, features of dependencies differ and DataFusion is compiled again.
@@ -115,7 +118,17 @@ python-env: $(PYTHON_ENV)/.installed
 
 $(PYTHON_ENV)/.installed: $(PYTHON_REQUIREMENTS)
 	python3 -m venv "$(PYTHON_ENV)"
-	"$(PYTHON_ENV)/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$<"
+	"$(PYTHON_ENV)/bin/python" -m pip install --quiet --disable-pip-version-check \
+		$(foreach requirements,$(PYTHON_REQUIREMENTS),--requirement $(requirements))
+	touch "$@"
+
+# The pinned packages of client SDKs for Node and browsers; no package may run a program of its own.
+node-env: $(NODE_ENV)/.installed
+
+$(NODE_ENV)/.installed: $(NODE_PACKAGES)/package.json $(NODE_PACKAGES)/package-lock.json
+	mkdir -p "$(NODE_ENV)"
+	cp $^ "$(NODE_ENV)"
+	npm ci --prefix "$(NODE_ENV)" --ignore-scripts --no-audit --no-fund --loglevel=error
 	touch "$@"
 
 tools:

@@ -60,9 +60,15 @@ pub(crate) fn links(signal: Signal, person: &PersonIds) -> Vec<(PersonId, Person
     let declared: Vec<(PersonId, PersonId)> = match signal {
         Signal::Identify => person.user.clone().zip(person.anonymous.clone()).into_iter().collect(),
         Signal::Alias => match (person.key(), &person.previous) {
-            (Some(now), Some(previous)) => [PersonId::known(previous), PersonId::anonymous(previous)]
+            (Some(now), Some(previous)) => person
+                .anonymous
+                .clone()
                 .into_iter()
-                .flatten()
+                .chain(
+                    [PersonId::known(previous), PersonId::anonymous(previous)]
+                        .into_iter()
+                        .flatten(),
+                )
                 .map(|before| (now.clone(), before))
                 .collect(),
             _ => Vec::new(),

@@ -33,6 +33,7 @@ pub(crate) fn links(signal: Signal, person: &PersonIds) -> Vec<(PersonId, Person
             let Some(now) = user.as_ref().or(anonymous.as_ref()) else {
                 return links;
             };
+            links.extend(anonymous.iter().filter_map(|anonymous| pair(anonymous, now)));
             // An alias does not say of which kind the previous id is, so both are declared; the one that never
             // existed becomes an empty signpost.
             for before in [PersonId::known(previous), PersonId::anonymous(previous)]
@@ -87,6 +88,10 @@ mod tests {
         assert_eq!(
             shown(Signal::Alias, &ids(Some("new"), None, Some("old"))),
             ["old -> new", "anonymous:old -> new"]
+        );
+        assert_eq!(
+            shown(Signal::Alias, &ids(Some("new"), Some("a"), Some("old"))),
+            ["anonymous:a -> new", "old -> new", "anonymous:old -> new"]
         );
         assert_eq!(
             shown(Signal::Alias, &ids(Some("z"), None, Some("b"))),

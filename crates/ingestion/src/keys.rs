@@ -31,6 +31,7 @@ pub enum Scope {
 }
 
 /// A key in clear text, on its way from the configuration into a [`KeyRing`]. Never printed.
+#[derive(Clone)]
 pub struct Secret(String);
 
 impl Secret {

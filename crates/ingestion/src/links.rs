@@ -81,7 +81,7 @@ pub enum LinkError {
 }
 
 /// A key that signs links.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct LinkKey {
     /// Names the key in tokens: lower-case letters and digits, at most 16.
     pub id: String,
@@ -90,7 +90,7 @@ pub struct LinkKey {
 }
 
 /// How links are made.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct LinkSpec {
     /// The first signs; all of them verify, so that a key can be replaced without breaking mails that were sent.
     pub keys: Vec<LinkKey>,
@@ -155,7 +155,7 @@ impl Links {
         Ok(Self {
             keys: keys.collect(),
             public_url: spec.public_url,
-            hosts: spec.hosts.into_iter().map(|host| host.to_lowercase()).collect(),
+            hosts: spec.hosts.iter().map(|host| as_in_urls(host)).collect(),
             days: spec.days,
         })
     }
@@ -254,6 +254,11 @@ impl Links {
         }
         Ok(link)
     }
+}
+
+/// A host as [`Url`] writes it: in lower case, other letters in their ASCII form.
+fn as_in_urls(host: &str) -> String {
+    url::Host::parse(host).map_or_else(|_| host.to_lowercase(), |host| host.to_string())
 }
 
 fn mac(key: &hmac::Key, id: &str, payload: &str) -> [u8; MAC_BYTES] {
@@ -379,7 +384,7 @@ mod tests {
             click(&any, "HTTPS://shop.example/%0d%0a").is_ok(),
             "escaped it is harmless"
         );
-        let some = links(&[("k1", "sixteen-")], &["shop.example", "xn--bcher-kva.example"]);
+        let some = links(&[("k1", "sixteen-")], &["shop.example", "Bücher.example"]);
         assert!(click(&some, "https://Shop.example/x").is_ok());
         assert!(click(&some, "https://bücher.example/x").is_ok());
         for host in ["evil.example", "shop.example.evil.example", "sub.shop.example"] {

@@ -226,7 +226,7 @@ fn admin(keys: &Keys, headers: &HeaderMap) -> Result<Workspace, Box<Response>> {
     }
 }
 
-fn problem(status: StatusCode, code: &str, detail: &str) -> Response {
+pub(crate) fn problem(status: StatusCode, code: &str, detail: &str) -> Response {
     let body = serde_json::json!({
         "type": format!("urn:vigie:problem:{code}"),
         "title": status.canonical_reason().unwrap_or_default(),

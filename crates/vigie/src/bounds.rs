@@ -1,24 +1,9 @@
-//! The settings as the parts want them: limits, rates and sizes, each from its section. It never decides a number.
+//! The settings as the parts want them: limits and sizes, each from its section. It never decides a number.
 
 use crate::config::{Config, StoreBackend};
 use std::time::Duration;
 use vigie_ingestion::limits::{JsonLimits, Limits, SegmentLimits, TransportLimits};
-use vigie_ingestion::rates::{Rate, RateLimits, Rates};
 use vigie_pipeline::{ArchivistOptions, LiveOptions};
-
-pub(crate) fn rates(config: &Config) -> Rates {
-    let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
-    let rate = |per_second: usize, burst: usize| Rate {
-        per_second: number(per_second),
-        burst: number(burst),
-    };
-    let rates = &config.rates;
-    Rates::new(RateLimits {
-        key: rate(rates.key_per_second, rates.key_burst),
-        workspace: rate(rates.workspace_per_second, rates.workspace_burst),
-        daily: rates.daily as u64,
-    })
-}
 
 pub(crate) fn query_limits(config: &Config) -> vigie_archive::sql::Limits {
     vigie_archive::sql::Limits {

@@ -61,6 +61,12 @@ enum Command {
     /// Look at events that could not be taken, and feed them again
     #[command(subcommand)]
     DeadLetters(Letters),
+    /// Rights of people: export, objection, proof of consent
+    #[command(subcommand)]
+    Privacy(crate::privacy::Rights),
+    /// Links of e-mails
+    #[command(subcommand)]
+    Links(crate::links::Links),
     /// What became of every event of a workspace; they balance to zero
     Books {
         #[command(flatten)]
@@ -176,15 +182,15 @@ enum ConfigCommand {
 }
 
 #[derive(Debug, Args)]
-struct RemoteArgs {
+pub(crate) struct RemoteArgs {
     /// Address of the server
     #[arg(long, env = "VIGIE_URL", default_value = "http://127.0.0.1:8080")]
-    url: String,
-    /// Key: a read key for the books, an admin key for dead letters
+    pub(crate) url: String,
+    /// Key: a read key for the books, an admin key for dead letters and rights of people
     #[arg(long, env = "VIGIE_KEY", hide_env_values = true)]
-    key: String,
+    pub(crate) key: String,
     #[command(flatten)]
-    output: Output,
+    pub(crate) output: Output,
 }
 
 #[derive(Debug, Subcommand)]
@@ -304,6 +310,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             )
         }
         Command::DeadLetters(letters) => self::letters(letters),
+        Command::Privacy(rights) => rights.run(),
+        Command::Links(links) => links.run(),
         Command::Books { remote } => {
             let books = Remote::new(&remote.url, &remote.key).get("/v1/books")?;
             print(&if remote.output.output == Format::Json {

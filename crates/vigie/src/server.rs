@@ -15,9 +15,12 @@ use crate::canary::Canary;
 use crate::clocks::{self, Clock};
 use crate::config::Config;
 use crate::crew::Crew;
+use crate::doors;
 use crate::gauges::Gauges;
+use crate::inspect;
 use crate::keyfile::{self, Generated};
 use crate::past::{self, Kept, Service};
+use crate::privacy::{self, Privacy};
 use crate::roles::{Role, Roles};
 use anyhow::{Context, Result, anyhow};
 use arc_swap::ArcSwap;
@@ -41,7 +44,7 @@ use tokio::sync::{Semaphore, watch};
 use vigie_archive::{Archive, Mode};
 use vigie_event::Workspace;
 use vigie_ingestion::dead_letters::{DeadLetters, Letter, Step};
-use vigie_ingestion::http::{ClockHandle, Collector, Doors, RequestId, Transport, serve};
+use vigie_ingestion::http::{ClockHandle, Collector, RequestId, Transport, serve};
 use vigie_ingestion::intake::Intake;
 use vigie_ingestion::keys::{KeyKind, KeyRing, Keys};
 use vigie_ingestion::log::{EmbeddedLog, GroupCommit, Health, Log, LogObserver, Options};
@@ -216,10 +219,7 @@ pub(crate) async fn start(config: &Config, clock: Clock, roles: &Roles) -> Resul
             transport: transport.limits,
             clock: ClockHandle(Arc::clone(&clock)),
             metrics: metrics.clone(),
-            doors: Arc::new(Doors {
-                rates: bounds::rates(config),
-                ..Doors::default()
-            }),
+            doors: Arc::new(doors::doors(config)?),
         };
         router = router.merge(vigie_ingestion::http::router(collector));
     }
@@ -265,7 +265,15 @@ pub(crate) async fn start(config: &Config, clock: Clock, roles: &Roles) -> Resul
                 true => books::shared_books(&log, store, &letters),
                 false => books::own_books(&intake, &status),
             };
-            router = router.merge(vigie_serve::router(api(&past, &ring, books, &is_ready)));
+            let privacy = Privacy {
+                past: past.clone(),
+                intake: intake.clone(),
+                keys: Arc::clone(&ring),
+            };
+            router = router
+                .merge(inspect::routes(past.clone(), Arc::clone(&ring)))
+                .merge(privacy.routes())
+                .merge(vigie_serve::router(api(&past, &ring, books, &is_ready)));
         }
     }
     if !roles.has(Role::Api) {
@@ -502,7 +510,12 @@ fn api(
         readiness: Arc::clone(readiness),
         books,
         build: build(),
-        also_documented: &[vigie_ingestion::http::OPENAPI, auditor::OPENAPI],
+        also_documented: &[
+            vigie_ingestion::http::OPENAPI,
+            auditor::OPENAPI,
+            inspect::OPENAPI,
+            privacy::OPENAPI,
+        ],
         requests: AtomicU64::new(0),
     }
 }

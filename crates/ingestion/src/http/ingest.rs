@@ -274,7 +274,7 @@ pub(super) async fn nothing() -> StatusCode {
 }
 
 /// `GET /v1/projects/{write_key}/settings`: what the browser client loads first. It tells the client to send to the
-/// host that it loaded this from.
+/// host that it loaded this from, encrypted unless the page itself came in clear text (a developer's machine).
 pub(super) async fn settings<L: Log>(
     State(collector): State<Collector<L>>,
     Path(write_key): Path<String>,
@@ -288,7 +288,9 @@ pub(super) async fn settings<L: Log>(
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let mut response = match host {
         Some(host) if known => Json(serde_json::json!({
-            "integrations": {"Segment.io": {"apiKey": write_key, "apiHost": format!("{host}/v1")}},
+            "integrations": {"Segment.io": {
+                "apiKey": write_key, "apiHost": format!("{host}/v1"), "protocol": page_scheme(&headers),
+            }},
             "plan": {}, "edgeFunction": {}, "middlewareSettings": {}, "enabledMiddleware": {}, "remotePlugins": [],
         }))
         .into_response(),
@@ -296,6 +298,13 @@ pub(super) async fn settings<L: Log>(
     };
     let _known = cors::allow(&collector.keys, &headers, response.headers_mut());
     response
+}
+
+/// How the page that sends a request was loaded.
+fn page_scheme(headers: &HeaderMap) -> &'static str {
+    let from = headers.get(header::ORIGIN).or_else(|| headers.get(header::REFERER));
+    let clear = from.is_some_and(|page| page.as_bytes().starts_with(b"http://"));
+    if clear { "http" } else { "https" }
 }
 
 /// What is known of every event of a request. The `User-Agent` is the person's only if a page sent the request: that

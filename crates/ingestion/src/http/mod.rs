@@ -164,6 +164,15 @@ fn presented(headers: &HeaderMap) -> Option<Presented> {
     ))
 }
 
+/// The key that a request carries in its `Authorization` header: a bearer token, or the user of Basic, or its password when
+/// the user is empty.
+#[must_use]
+pub fn presented_key(headers: &HeaderMap) -> Option<String> {
+    match presented(headers)? {
+        Presented::Bearer(key) | Presented::Basic(key) => Some(key),
+    }
+}
+
 /// The key of a request to one of our own routes, checked for its kind.
 fn authorize(keys: &Keys, headers: &HeaderMap, kind: KeyKind) -> Result<Arc<Credential>, Problem> {
     let presented = presented(headers).ok_or(Problem::AUTH_MISSING)?;

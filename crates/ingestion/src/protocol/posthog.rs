@@ -131,7 +131,8 @@ pub fn read_one(text: &str, receipt: &Receipt) -> Result<Event, Invalid> {
     (draft.user, draft.anonymous) = if at_device { (None, device) } else { (distinct, device) };
     match name.as_str() {
         "$identify" => draft.anonymous = properties.text("$anon_distinct_id").or(draft.anonymous),
-        "$create_alias" => draft.previous = properties.text("alias"),
+        // Two ids of one person; it does not say which of them is the visitor's.
+        "$create_alias" => (draft.previous, draft.anonymous) = (properties.text("alias"), draft.user.clone()),
         _ => {}
     }
     if name == "$create_alias" && draft.previous.is_none() {

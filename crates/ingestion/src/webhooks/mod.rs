@@ -80,6 +80,7 @@ impl Provider {
 }
 
 /// How a provider proves itself. Where two secrets are given, both are valid: the old one and the new one.
+#[derive(Clone)]
 pub enum Proof {
     /// SendGrid: public keys of the signed event webhook, as the console shows them (base64 SPKI).
     SendGrid {
@@ -113,6 +114,7 @@ pub enum Proof {
 }
 
 /// A secret that a request carries in a header.
+#[derive(Clone)]
 pub enum SharedSecret {
     /// `Authorization: Basic`, as `user:password`.
     Basic(Secret),
@@ -141,7 +143,7 @@ impl fmt::Debug for SharedSecret {
 }
 
 /// One endpoint as configured; its address is `/v1/webhooks/<name>`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct WebhookSpec {
     /// Lower-case letters, digits and hyphens.
     pub name: String,

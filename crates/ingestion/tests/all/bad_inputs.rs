@@ -5,7 +5,7 @@
 //!
 //! - 32: zstd is not supported at all, so row 29 refuses it.
 //! - 41: keys are sorted, never hashed: there is no hash to collide. Row 40 covers the count.
-//! - 57, 58: quotas and rate limits do not exist yet.
+//! - 57, 58: in `rates.rs`.
 //! - 63, 62 (its `duplicate` mark), 66, 70, 75 to 77, 79: judged behind the log (deduplication, identity, time, consent,
 //!   agent), not by the collector; it must accept them, which row 62 to 63 and 70 assert here.
 //! - 67: addresses are not yet recognised as personal data.
@@ -402,6 +402,43 @@ async fn rows_60_to_64_identity() {
     let other = r#"{"id":"e1","user_id":"u","signal":"search"}"#;
     check("63", post("/v1/events", batch(&[GOOD, other])), (200, "", 2, 0)).await;
     bad_event("64", r#"{"signal":"search"}"#, "no_identity").await;
+}
+
+#[tokio::test]
+async fn row_96_a_cookie_is_nobodys_word() {
+    let huge = format!("uid={}", "x".repeat(4096));
+    for cookie in [
+        "uid=mallory; sp=mallory; __Host-vigie=mallory",
+        &huge,
+        "uid=\"; path=/",
+        "=;;=;",
+    ] {
+        let bench = Bench::new().await;
+        let pixel = format!("/i?e=pv&aid={WRITE}&duid=ann&url=https%3A%2F%2Fshop.example%2F");
+        let requests = [
+            Request::get(pixel)
+                .header(header::COOKIE, cookie)
+                .body(Body::empty())
+                .unwrap(),
+            {
+                let mut request = post("/v1/events", GOOD);
+                let _none = request.headers_mut().insert(header::COOKIE, cookie.parse().unwrap());
+                request
+            },
+        ];
+        for request in requests {
+            let answer = bench.send(request).await;
+            assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+            assert!(!answer.headers.contains_key(header::SET_COOKIE), "{:?}", answer.headers);
+        }
+        for event in bench.logged().await {
+            assert!(
+                ["ann", "u"].contains(&event.person.key().unwrap().as_str()),
+                "{event:?}"
+            );
+            assert!(!event.payload.contains("mallory"), "{event:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -5,6 +5,8 @@ mod bad_inputs;
 #[cfg(test)]
 mod bench;
 #[cfg(test)]
+mod clients;
+#[cfg(test)]
 mod corpus;
 #[cfg(test)]
 mod dead_letters;
@@ -23,6 +25,8 @@ mod log_embedded;
 mod rates;
 #[cfg(test)]
 mod relation;
+#[cfg(test)]
+mod running;
 #[cfg(test)]
 mod segment;
 #[cfg(test)]

@@ -1,10 +1,15 @@
-//! The tracker in headless Chromium: what a page sends before and after consent, and what it keeps.
+//! The tracker and the links of mails in headless Chromium: what a page sends before and after consent, what it keeps, and what
+//! a pixel and a click become.
 
+use crate::bench::shop;
 use crate::running::{KEY, Running, run};
 use axum::Router;
+use axum::extract::Query;
 use axum::response::Html;
 use axum::routing::get;
-use vigie_event::{ConsentState, Event, Purpose, Signal};
+use std::collections::BTreeMap;
+use vigie_event::{ConsentState, Event, PersonId, Purpose, Signal};
+use vigie_ingestion::links::Target;
 
 /// A page with the tracker, a script that runs before it and one that runs after it. What the page says ends up in its
 /// title.
@@ -18,12 +23,11 @@ fn page(before: &str, attributes: &str, after: &str) -> Html<String> {
     ))
 }
 
-/// Opens the page in a browser of its own; answers what it said and what arrived.
-async fn browse(before: &'static str, attributes: &'static str, after: &'static str) -> (String, Vec<Event>) {
-    let more = Router::new().route("/page", get(move || async move { page(before, attributes, after) }));
-    let running = Running::start(more).await;
+/// Opens a page in a browser of its own; answers what the page said, in `data-said` of its body.
+pub(crate) async fn visit(url: String) -> String {
     let home = tempfile::tempdir().unwrap();
-    let mut arguments: Vec<String> = [
+    let mut program: Vec<String> = [
+        "chromium",
         "--headless=new",
         "--no-sandbox",
         "--disable-gpu",
@@ -34,22 +38,25 @@ async fn browse(before: &'static str, attributes: &'static str, after: &'static 
     ]
     .map(str::to_owned)
     .into();
-    arguments.push(format!("--user-data-dir={}", home.path().display()));
-    arguments.push(format!("http://{}/page", running.address));
-    let output = run(90, "chromium", arguments, None).await;
+    program.push(format!("--user-data-dir={}", home.path().display()));
+    program.push(url);
+    let output = run(180, program, Vec::new()).await;
     let dom = String::from_utf8_lossy(&output.stdout).into_owned();
-    let said = dom
-        .split("data-said=\"")
+    dom.split("data-said=\"")
         .nth(1)
         .and_then(|rest| rest.split('"').next())
         .unwrap_or(&dom)
-        .to_owned();
+        .to_owned()
+}
+
+/// Opens a page with the tracker; answers what it said and what arrived.
+async fn browse(before: &'static str, attributes: &'static str, after: &'static str) -> (String, Vec<Event>) {
+    let more = Router::new().route("/page", get(move || async move { page(before, attributes, after) }));
+    let running = Running::start(more).await;
+    let said = visit(format!("http://{}/page", running.address)).await;
     let events = running.bench.logged().await;
-    assert!(
-        running.bench.letters().await.is_empty(),
-        "{:?}",
-        running.bench.letters().await
-    );
+    let letters = running.bench.letters().await;
+    assert!(letters.is_empty(), "{letters:?}");
     running.stop().await;
     (said, events)
 }
@@ -154,4 +161,58 @@ async fn a_refusal_after_consent_is_told_once_and_everything_is_forgotten() {
         .find(|event| event.name.as_deref() == Some("consent"))
         .unwrap();
     assert_eq!(refusal.consent.get(&Purpose::Profiling), Some(&ConsentState::Refused));
+}
+
+/// A mail as a web mailer shows it: the pixel is drawn, the link is followed. The unsubscription is asked for in the page, and
+/// happens when the form's words are sent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_is_opened_clicked_and_unsubscribed_from() {
+    let mail = |Query(links): Query<BTreeMap<String, String>>| async move {
+        let (open, click, unsubscribe) = (&links["open"], &links["click"], &links["unsubscribe"]);
+        Html(format!(
+            "<!doctype html><title>Mail</title><img id=i src=\"{open}\"><a id=a href=\"{click}\">Offer</a><script type=module>\
+             const image = document.getElementById('i'); await image.decode();\
+             const page = await (await fetch('{unsubscribe}')).text();\
+             const asked = page.includes('One-Click') && page.includes('<form method=\"post\">');\
+             const words = new URLSearchParams({{'List-Unsubscribe': 'One-Click'}});\
+             const heard = await fetch('{unsubscribe}', {{method: 'POST', body: words}});\
+             sessionStorage.said = `${{image.naturalWidth}} ${{asked}} ${{heard.status}}`;\
+             document.getElementById('a').click();</script>"
+        ))
+    };
+    let offer = || async {
+        Html(
+            "<!doctype html><title>Offer</title><script type=module>document.body.dataset.said = 'offer ' + sessionStorage.said;</script>",
+        )
+    };
+    let running = Running::start(Router::new().route("/mail", get(mail)).route("/offer", get(offer))).await;
+    let home = format!("http://{}", running.address);
+    let person = PersonId::known("42").unwrap();
+    let link = |target| {
+        running
+            .links
+            .mint(&shop(), &person, "m-1", "autumn", target, running.now)
+            .unwrap()
+    };
+    let links = [
+        ("open", link(Target::Open)),
+        ("click", link(Target::Click(format!("{home}/offer?from=mail#there")))),
+        ("unsubscribe", link(Target::Unsubscribe)),
+    ];
+    let query: String = links.iter().map(|(name, link)| format!("&{name}={link}")).collect();
+    let said = visit(format!("{home}/mail?{}", &query[1..])).await;
+    let events = running.bench.logged().await;
+    running.stop().await;
+    assert_eq!(
+        said, "offer 1 true 200",
+        "the pixel was drawn, the page asked, the words were heard, and the link led on"
+    );
+    let signals: Vec<Signal> = names(&events).into_iter().map(|(signal, _)| signal).collect();
+    let expected = [Signal::EmailOpen, Signal::EmailClick, Signal::EmailUnsubscribe];
+    assert_eq!(signals.len(), 3, "{events:#?}");
+    assert!(expected.iter().all(|signal| signals.contains(signal)), "{events:#?}");
+    assert!(
+        events.iter().all(|event| event.person.user.as_ref() == Some(&person)),
+        "{events:#?}"
+    );
 }

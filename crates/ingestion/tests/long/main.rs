@@ -1,5 +1,5 @@
-//! The tests that need more than a compiler: a browser, and the real client libraries of other houses. They run with the
-//! feature `long`; `chromium` must be on the path, and `pip` must reach its index.
+//! The tests that need a browser: our own tracker and the browser libraries of other houses in headless Chromium. They run
+//! with the feature `long`; `chromium` must be on the path.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,5 +13,6 @@
 #[path = "../all/bench.rs"]
 mod bench;
 mod browser;
-mod clients;
+mod libraries;
+#[path = "../all/running.rs"]
 mod running;

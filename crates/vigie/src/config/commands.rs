@@ -89,6 +89,24 @@ fn show_toml(config: &Config, origin: bool) -> String {
         let _ = writeln!(out, "scopes = [{}]", list(scopes(key)));
         let _ = writeln!(out, "origins = [{}]", list(key.origins.clone()));
     }
+    for webhook in &config.webhooks {
+        let origin = if origin {
+            format!("  # {}", webhook.origin)
+        } else {
+            String::new()
+        };
+        let spec = &webhook.spec;
+        let _ = writeln!(
+            out,
+            "\n[[webhooks]]{origin}\nname = {}\nworkspace = {}\nprovider = {}\n# its secrets and the like = (not shown)",
+            quoted(&spec.name),
+            quoted(spec.workspace.as_str()),
+            quoted(spec.provider.name())
+        );
+    }
+    for key in config.links.iter().flat_map(|links| &links.keys) {
+        let _ = writeln!(out, "\n[[link-keys]]\nid = {}\n# secret = (not shown)", quoted(&key.id));
+    }
     out
 }
 
@@ -125,6 +143,20 @@ fn show_json(config: &Config, origin: bool) -> String {
         })
         .collect();
     let _ = sections.insert("keys".to_owned(), Value::Array(keys));
+    let webhooks = config.webhooks.iter().map(|webhook| {
+        let spec = &webhook.spec;
+        let mut shown = json!({
+            "name": spec.name, "workspace": spec.workspace.as_str(), "provider": spec.provider.name(), "secrets": null,
+        });
+        if let (true, Value::Object(fields)) = (origin, &mut shown) {
+            let _ = fields.insert("origin".to_owned(), json!(webhook.origin.to_string()));
+        }
+        shown
+    });
+    let _ = sections.insert("webhooks".to_owned(), webhooks.collect());
+    let link_keys = config.links.iter().flat_map(|links| &links.keys);
+    let link_keys = link_keys.map(|key| json!({"id": key.id, "secret": null}));
+    let _ = sections.insert("link-keys".to_owned(), link_keys.collect());
     format!("{:#}\n", Value::Object(sections))
 }
 

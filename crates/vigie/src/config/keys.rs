@@ -6,11 +6,8 @@ use std::fmt;
 
 use vigie_event::Workspace;
 
-use super::errors::did_you_mean;
-use super::layers::{Layers, Origin, RawField, RawKey, RawValues};
-
-/// Most keys in one configuration.
-pub(super) const MAX_KEYS: usize = 10_000;
+use super::entries::Entry;
+use super::layers::{Layers, Origin};
 
 /// Shortest and longest key, in characters.
 const KEY_LENGTH: std::ops::RangeInclusive<usize> = 16..=256;
@@ -112,19 +109,12 @@ const FIELDS: [&str; 6] = ["workspace", "kind", "key", "key-file", "scopes", "or
 
 /// Checks the keys; what is wrong goes to the errors of `layers`.
 pub(super) fn read(layers: &mut Layers) -> Vec<Key> {
-    let raw = std::mem::take(&mut layers.keys);
     let mut keys: Vec<Key> = Vec::new();
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    for (index, raw) in raw.into_iter().enumerate() {
-        let name = format!("keys[{index}]");
-        let Some(origin) = raw.origin.clone() else {
-            let last = format!("no field of keys[{index}] is given, but one of a later key");
-            layers.error(Origin::Environment(format!("VIGIE__KEYS__{index}__…")), name, last);
-            continue;
-        };
-        if let Some(key) = read_one(&name, origin, raw, layers) {
+    for (index, mut entry) in Entry::all("keys", layers) {
+        if let Some(key) = read_one(&mut entry, layers) {
             if let Some(first) = seen.insert(key.secret.expose().to_owned(), index) {
-                layers.error(key.origin.clone(), name, format!("the same key as keys[{first}]"));
+                layers.error(key.origin.clone(), entry.name, format!("the same key as keys[{first}]"));
             }
             keys.push(key);
         }
@@ -132,49 +122,41 @@ pub(super) fn read(layers: &mut Layers) -> Vec<Key> {
     keys
 }
 
-fn read_one(name: &str, origin: Origin, mut raw: RawKey, layers: &mut Layers) -> Option<Key> {
-    for (field, RawField { origin, .. }) in &raw.fields {
-        if !FIELDS.contains(&field.as_str()) {
-            let hint = did_you_mean(field, FIELDS);
-            layers.error(
-                origin.clone(),
-                format!("{name}.{field}"),
-                format!("no such field{hint}"),
-            );
-        }
-    }
-    let workspace = text(name, "workspace", &mut raw, &origin, layers).and_then(|(text, at)| {
-        Workspace::new(&text)
-            .map_err(|error| layers.error(at, format!("{name}.workspace"), error.to_string()))
-            .ok()
-    });
-    let kind = text(name, "kind", &mut raw, &origin, layers).and_then(|(text, at)| {
+fn read_one(entry: &mut Entry, layers: &mut Layers) -> Option<Key> {
+    entry.check_fields(&FIELDS, layers);
+    let workspace = entry.workspace(layers);
+    let kind = entry.text("kind", layers).and_then(|(text, at)| {
         let kind = KeyKind::ALL.into_iter().find(|kind| kind.as_str() == text);
         if kind.is_none() {
-            layers.error(
-                at,
-                format!("{name}.kind"),
-                format!("expected \"write\", \"read\" or \"admin\", found {text:?}"),
-            );
+            let message = format!("expected \"write\", \"read\" or \"admin\", found {text:?}");
+            layers.error(at, entry.field("kind"), message);
         }
         kind
     });
-    let secret = secret(name, &mut raw, &origin, layers);
-    let scopes = list(name, "scopes", &mut raw, layers).and_then(|(texts, at)| {
+    let secret = entry.text_or_file("key", layers).and_then(|(text, at)| {
+        if KEY_LENGTH.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Some(Secret::new(text));
+        }
+        let (min, max) = (KEY_LENGTH.start(), KEY_LENGTH.end());
+        let message = format!("a key has {min} to {max} printable ASCII characters and no spaces; this one has not");
+        layers.error(at, entry.field("key"), message);
+        None
+    });
+    let scopes = entry.list("scopes", layers).and_then(|(texts, at)| {
         let scopes: Vec<Option<Scope>> = texts
             .iter()
             .map(|text| Scope::ALL.into_iter().find(|scope| scope.as_str() == text))
             .collect();
         if scopes.contains(&None) {
-            layers.error(at, format!("{name}.scopes"), "the only scope is \"history\"");
+            layers.error(at, entry.field("scopes"), "the only scope is \"history\"");
             return None;
         }
         Some(scopes.into_iter().flatten().collect())
     });
-    let origins = list(name, "origins", &mut raw, layers).and_then(|(texts, at)| {
+    let origins = entry.list("origins", layers).and_then(|(texts, at)| {
         if let Some(bad) = texts.iter().find(|text| !is_origin(text)) {
             let message = format!("expected a web origin such as \"https://shop.example\" or \"*\", found {bad:?}");
-            layers.error(at, format!("{name}.origins"), message);
+            layers.error(at, entry.field("origins"), message);
             return None;
         }
         Some(texts)
@@ -185,76 +167,8 @@ fn read_one(name: &str, origin: Origin, mut raw: RawKey, layers: &mut Layers) ->
         secret: secret?,
         scopes: scopes?,
         origins: origins?,
-        origin,
+        origin: entry.origin.clone(),
     })
-}
-
-fn secret(name: &str, raw: &mut RawKey, origin: &Origin, layers: &mut Layers) -> Option<Secret> {
-    if raw.fields.contains_key("key") && raw.fields.contains_key("key-file") {
-        layers.error(origin.clone(), name, "both key and key-file are given");
-        return None;
-    }
-    let (text, at) = if raw.fields.contains_key("key-file") {
-        let (path, at) = text(name, "key-file", raw, origin, layers)?;
-        match std::fs::read_to_string(&path) {
-            Ok(content) => (content.trim_end_matches(['\n', '\r']).to_owned(), at),
-            Err(error) => {
-                layers.error(
-                    at,
-                    format!("{name}.key-file"),
-                    format!("{path:?} cannot be read: {error}"),
-                );
-                return None;
-            }
-        }
-    } else {
-        text(name, "key", raw, origin, layers)?
-    };
-    if !KEY_LENGTH.contains(&text.len()) || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        let (min, max) = (KEY_LENGTH.start(), KEY_LENGTH.end());
-        let message = format!("a key has {min} to {max} printable ASCII characters and no spaces; this one has not");
-        layers.error(at, format!("{name}.key"), message);
-        return None;
-    }
-    Some(Secret::new(text))
-}
-
-/// A field that must be there and be a string.
-fn text(name: &str, field: &str, raw: &mut RawKey, origin: &Origin, layers: &mut Layers) -> Option<(String, Origin)> {
-    let Some(RawField { values, origin: at }) = raw.fields.remove(field) else {
-        let what = if field == "key" { "key or key-file" } else { field };
-        layers.error(origin.clone(), name, format!("{what} is missing"));
-        return None;
-    };
-    let found = match values {
-        RawValues::One(text) => return Some((text, at)),
-        RawValues::Many(_) => "array",
-        RawValues::Other(found) => found,
-    };
-    layers.error(
-        at,
-        format!("{name}.{field}"),
-        format!("expected a string, found {found}"),
-    );
-    None
-}
-
-/// A field that may be missing and is a list of strings.
-fn list(name: &str, field: &str, raw: &mut RawKey, layers: &mut Layers) -> Option<(Vec<String>, Origin)> {
-    let Some(RawField { values, origin: at }) = raw.fields.remove(field) else {
-        return Some((Vec::new(), Origin::Default));
-    };
-    let found = match values {
-        RawValues::Many(texts) => return Some((texts, at)),
-        RawValues::One(_) => "string",
-        RawValues::Other(found) => found,
-    };
-    layers.error(
-        at,
-        format!("{name}.{field}"),
-        format!("expected an array of strings, found {found}"),
-    );
-    None
 }
 
 /// `*`, or scheme and authority exactly as a browser sends them: no path, no trailing slash.

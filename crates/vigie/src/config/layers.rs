@@ -55,21 +55,56 @@ pub(super) struct Given {
     pub(super) origin: Origin,
 }
 
-/// One entry of `[[keys]]` before it is checked: fields by name.
+/// A list of tables, such as `[[keys]]`.
+pub(super) struct ListInfo {
+    pub(super) name: &'static str,
+    /// Fields that are lists themselves: in the environment their values are separated by commas.
+    lists: &'static [&'static str],
+}
+
+/// Every list of tables.
+pub(super) const LISTS: &[ListInfo] = &[
+    ListInfo {
+        name: "keys",
+        lists: &["scopes", "origins"],
+    },
+    ListInfo {
+        name: "webhooks",
+        lists: &["secrets", "secret-files", "public-keys", "topics", "signature-versions"],
+    },
+    ListInfo {
+        name: "link-keys",
+        lists: &[],
+    },
+];
+
+/// Fields that say the same in two ways: a higher layer's way replaces the other one.
+const EITHER: &[(&str, &str)] = &[
+    ("key", "key-file"),
+    ("secret", "secret-file"),
+    ("secrets", "secret-files"),
+    ("public-url", "public-url-file"),
+];
+
+fn list_info(name: &str) -> Option<&'static ListInfo> {
+    LISTS.iter().find(|list| list.name == name)
+}
+
+/// One entry of `[[keys]]` or another list before it is checked: fields by name.
 #[derive(Clone, Debug, Default)]
-pub(super) struct RawKey {
+pub(super) struct RawEntry {
     pub(super) origin: Option<Origin>,
     pub(super) fields: BTreeMap<String, RawField>,
 }
 
-/// A field of an entry of `[[keys]]`.
+/// A field of an entry of a list.
 #[derive(Clone, Debug)]
 pub(super) struct RawField {
     pub(super) values: RawValues,
     pub(super) origin: Origin,
 }
 
-/// The value of a field of `[[keys]]`.
+/// The value of such a field.
 #[derive(Clone, Debug)]
 pub(super) enum RawValues {
     One(String),
@@ -83,7 +118,7 @@ pub(super) enum RawValues {
 pub(super) struct Layers {
     /// By section and key, lowest layer first.
     given: BTreeMap<(String, String), Vec<Given>>,
-    pub(super) keys: Vec<RawKey>,
+    pub(super) lists: BTreeMap<&'static str, Vec<RawEntry>>,
     effective: Vec<Effective>,
     errors: Vec<ConfigError>,
 }
@@ -192,15 +227,18 @@ impl Layers {
         }
         for (section, value) in document.get_ref() {
             let (origin, section) = (lines.at(section.span()), section.get_ref().as_ref());
-            match value.get_ref() {
-                DeValue::Array(entries) if section == "keys" => {
+            match (value.get_ref(), list_info(section)) {
+                (DeValue::Array(entries), Some(list)) => {
                     for entry in entries {
-                        self.read_key_table(entry, &lines);
+                        self.read_entry_table(list, entry, &lines);
                     }
                 }
-                _ if section == "keys" => self.error(origin, "keys", "expected [[keys]], with two pairs of brackets"),
-                DeValue::Table(table) => self.read_section(section, origin, table, &lines),
-                _ => {
+                (_, Some(list)) => {
+                    let message = format!("expected [[{}]], with two pairs of brackets", list.name);
+                    self.error(origin, list.name, message);
+                }
+                (DeValue::Table(table), _) => self.read_section(section, origin, table, &lines),
+                (_, None) => {
                     let hint = home_of(section).map_or(String::new(), |home| format!("; it belongs into [{home}]"));
                     self.error(origin, section, format!("a setting outside of any section{hint}"));
                 }
@@ -228,16 +266,16 @@ impl Layers {
         }
     }
 
-    fn read_key_table(&mut self, entry: &toml::Spanned<DeValue<'_>>, lines: &Lines<'_>) {
+    fn read_entry_table(&mut self, list: &'static ListInfo, entry: &toml::Spanned<DeValue<'_>>, lines: &Lines<'_>) {
         let origin = lines.at(entry.span());
         let DeValue::Table(table) = entry.get_ref() else {
             return self.error(
                 origin,
-                "keys",
+                list.name,
                 format!("expected a table, found {}", entry.get_ref().type_str()),
             );
         };
-        let mut key = RawKey {
+        let mut raw = RawEntry {
             origin: Some(origin),
             fields: BTreeMap::new(),
         };
@@ -257,9 +295,9 @@ impl Layers {
                 values,
                 origin: lines.at(name.span()),
             };
-            let _ = key.fields.insert(name.get_ref().to_string(), field);
+            let _ = raw.fields.insert(name.get_ref().to_string(), field);
         }
-        self.keys.push(key);
+        self.lists.entry(list.name).or_default().push(raw);
     }
 
     fn read_variable(&mut self, name: &str, rest: &str, value: &str) {
@@ -267,7 +305,11 @@ impl Layers {
         let parts: Vec<String> = rest.split("__").map(kebab).collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         match parts.as_slice() {
-            ["keys", index, field] => self.read_key_variable(origin, index, field, value),
+            [list, index, field] if list_info(list).is_some() => {
+                if let Some(list) = list_info(list) {
+                    self.read_entry_variable(list, origin, index, field, value);
+                }
+            }
             [section, key] => {
                 if self.known_section(section, &origin) && self.known_key(section, key, &origin) {
                     self.give(
@@ -289,48 +331,43 @@ impl Layers {
     }
 
     /// `VIGIE__KEYS__0__WORKSPACE`: the first entry of `[[keys]]`, or a new one after the last.
-    fn read_key_variable(&mut self, origin: Origin, index: &str, field: &str, value: &str) {
+    fn read_entry_variable(&mut self, list: &'static ListInfo, origin: Origin, index: &str, field: &str, value: &str) {
         let Ok(index) = index.parse::<usize>() else {
-            return self.error(origin, "keys", format!("expected a number instead of {index:?}"));
+            return self.error(origin, list.name, format!("expected a number instead of {index:?}"));
         };
-        if index >= super::keys::MAX_KEYS {
-            return self.error(origin, "keys", format!("at most {} keys", super::keys::MAX_KEYS));
+        if index >= super::entries::MAX_ENTRIES {
+            let most = super::entries::MAX_ENTRIES;
+            return self.error(origin, list.name, format!("at most {most} {}", list.name));
         }
-        let values = match field {
-            "scopes" | "origins" => RawValues::Many(
-                value
-                    .split(',')
-                    .map(|part| part.trim().to_owned())
-                    .filter(|part| !part.is_empty())
-                    .collect(),
-            ),
-            _ => RawValues::One(value.to_owned()),
+        let values = if list.lists.contains(&field) {
+            let parts = value.split(',').map(|part| part.trim().to_owned());
+            RawValues::Many(parts.filter(|part| !part.is_empty()).collect())
+        } else {
+            RawValues::One(value.to_owned())
         };
-        if self.keys.len() <= index {
-            self.keys.resize(index + 1, RawKey::default());
+        let entries = self.lists.entry(list.name).or_default();
+        if entries.len() <= index {
+            entries.resize(index + 1, RawEntry::default());
         }
-        if let Some(key) = self.keys.get_mut(index) {
-            // The two ways of giving the secret replace each other.
-            let other = match field {
-                "key" => "key-file",
-                "key-file" => "key",
-                _ => "",
-            };
-            let _ = key.fields.remove(other);
-            let _ = key.origin.get_or_insert_with(|| origin.clone());
-            let _ = key.fields.insert(field.to_owned(), RawField { values, origin });
+        if let Some(entry) = entries.get_mut(index) {
+            for (one, other) in EITHER {
+                if field == *one {
+                    let _ = entry.fields.remove(*other);
+                } else if field == *other {
+                    let _ = entry.fields.remove(*one);
+                }
+            }
+            let _ = entry.origin.get_or_insert_with(|| origin.clone());
+            let _ = entry.fields.insert(field.to_owned(), RawField { values, origin });
         }
     }
 
     fn read_flag(&mut self, name: &str, value: &str) {
         let origin = Origin::Flag(name.to_owned());
         match name.split_once('.') {
-            Some(("keys", _)) => {
-                self.error(
-                    origin,
-                    "",
-                    "keys cannot be given as flags, which everybody on the machine can read",
-                );
+            Some((list, _)) if list_info(list).is_some() => {
+                let message = format!("{list} cannot be given as flags, which everybody on the machine can read");
+                self.error(origin, "", message);
             }
             Some((section, key)) => {
                 if self.known_section(section, &origin) && self.known_key(section, key, &origin) {
@@ -361,7 +398,7 @@ impl Layers {
             let names: Vec<String> = TABLE
                 .iter()
                 .map(|candidate| candidate.name())
-                .chain(["keys".to_owned()])
+                .chain(LISTS.iter().map(|list| list.name.to_owned()))
                 .collect();
             let hint = did_you_mean(section, names.iter().map(String::as_str));
             self.error(origin.clone(), section, format!("no such section{hint}"));

@@ -10,24 +10,28 @@
 use std::path::PathBuf;
 
 pub mod commands;
+mod entries;
 mod errors;
 mod keys;
 mod layers;
 mod reference;
 mod settings;
 mod types;
+mod webhooks;
 
 pub use errors::{ConfigError, ConfigErrors};
 pub use keys::{Key, KeyKind, Scope, Secret};
 pub use layers::Origin;
 pub use reference::{default_file, reference_file};
 pub use settings::{
-    Archive, Audit, Canary, Data, Kafka, Limits, Log, LogOutput, Pipeline, Query, Rates, Redis, Relance, Scoring,
-    Server, Settings, Store,
+    Archive, Audit, Canary, Data, Kafka, Limits, Links, Log, LogOutput, Pipeline, Query, Rates, Redis, Relance,
+    Scoring, Server, Settings, Store,
 };
-pub use types::{Durability, LogBackend, LogFilter, Size, StoreBackend};
+pub use types::{Durability, Hosts, LogBackend, LogFilter, Size, StoreBackend};
+pub use webhooks::Webhook;
 
 use layers::Layers;
+use vigie_ingestion::links::LinkSpec;
 
 /// What a configuration is read from.
 #[derive(Clone, Debug, Default)]
@@ -61,6 +65,10 @@ pub struct Config {
     pub settings: Settings,
     /// The `[[keys]]`. Empty when none is configured: then `vigie up` makes its own at the first start.
     pub keys: Vec<Key>,
+    /// The `[[webhooks]]`.
+    pub webhooks: Vec<Webhook>,
+    /// How links of e-mails are signed, with the `[[link-keys]]`; without any, there are no links.
+    pub links: Option<LinkSpec>,
     effective: Vec<Effective>,
 }
 
@@ -101,6 +109,8 @@ pub fn load(sources: ConfigSources) -> Result<Config, ConfigErrors> {
     let mut layers = Layers::read(&sources);
     let settings = Settings::read(&mut layers);
     let keys = keys::read(&mut layers);
+    let webhooks = webhooks::read(&mut layers);
+    let links = webhooks::read_links(settings.as_ref(), &mut layers);
     if let Some(settings) = &settings {
         settings::check_together(settings, &mut layers);
     }
@@ -109,6 +119,8 @@ pub fn load(sources: ConfigSources) -> Result<Config, ConfigErrors> {
         Some(settings) if errors.is_empty() => Ok(Config {
             settings,
             keys,
+            webhooks,
+            links,
             effective,
         }),
         _ => Err(ConfigErrors::new(errors)),

@@ -61,6 +61,28 @@ const KEYS: &str = r#"
 # key-file = "/run/secrets/vigie-write"   # or key = "…": 16 to 256 printable ASCII characters without spaces
 # scopes = ["history"]                    # send events with old times of their own: imports and backfills
 # origins = ["https://shop.example"]      # web pages that may use the key from a browser; "*" for all
+
+# Webhooks of e-mail providers, at /v1/webhooks/<name>. What proves a request depends on the provider; where secrets are
+# given, one is enough, and two are valid during a rotation. secret-files names files that hold one each.
+#
+# [[webhooks]]
+# name = "mail"                           # lower-case letters, digits and hyphens
+# workspace = "shop"
+# provider = "mailgun"                    # sendgrid, mailgun, postmark, ses, brevo, mailjet, sparkpost or mandrill
+# secret-files = ["/run/secrets/mailgun"] # or secrets = ["…"]: mailgun's signing key, mandrill's webhook key, or what
+#                                         # postmark, brevo, mailjet and sparkpost are told to send
+# carried-in = "basic"                    # postmark, brevo, mailjet, sparkpost: "basic" (the secret is user:password),
+#                                         # "bearer" or "header:<name>"
+# public-keys = ["MFkw…"]                 # sendgrid: as its console shows it
+# topics = ["arn:aws:sns:eu-west-1:123456789012:mail"]  # ses: the topics that publish here
+# signature-versions = ["2"]              # ses: add "1" to accept SHA-1 too
+# public-url-file = "/run/secrets/url"    # mandrill: the address exactly as configured there; or public-url = "…"
+
+# Keys that sign links of e-mails: the first signs, all are valid.
+#
+# [[link-keys]]
+# id = "k1"                               # 1 to 16 lower-case letters and digits; it is a part of each link
+# secret-file = "/run/secrets/links"      # or secret = "…": at least 32 characters
 "#;
 
 fn comment(out: &mut String, lines: &[&str]) {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use vigie_telemetry::logging::LogFormat;
 
 use super::layers::{Layers, kebab};
-use super::types::{Durability, LogBackend, LogFilter, SettingType, Size, StoreBackend, literal};
+use super::types::{Durability, Hosts, LogBackend, LogFilter, SettingType, Size, StoreBackend, literal};
 
 /// One section, as documentation and error messages need it.
 pub(super) struct SectionInfo {
@@ -238,6 +238,15 @@ settings! {
         workspace_burst: usize = "100000" in "1", "10000000";
         /// Events of a workspace in one day (UTC).
         daily: usize = "0" in "0", "1000000000000";
+    }
+    /// Signed links of e-mails. There are some once there is a `[[link-keys]]`.
+    links: Links {
+        /// Address at which mails reach the collector, such as "https://track.shop.example"; needed with `[[link-keys]]`.
+        public_url: Option<String> = "";
+        /// Hosts that clicks may lead to, separated by commas; "" for any. Names with letters beyond ASCII must be listed.
+        hosts: Hosts = "";
+        /// Time for which a link holds. Whoever wants no more mails is heard by older ones too.
+        lifetime: Duration = "400d" in "1d", "3650d";
     }
     /// The archive: the log as Parquet, for SQL, replays and audits.
     archive: Archive {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::commands::{ShowOptions, check, show};
 use super::*;
+use vigie_ingestion::webhooks::Proof;
 
 /// A file that is deleted at the end of the test, named `vigie.toml` in messages.
 struct File(tempfile::TempDir);
@@ -308,7 +309,7 @@ fn keys_come_from_file_and_environment() {
     let gap = load_lines(None, &env[1..], &[]).unwrap_err();
     assert_eq!(
         gap,
-        ["environment VIGIE__KEYS__0__…: keys[0]: no field of keys[0] is given, but one of a later key"]
+        ["environment VIGIE__KEYS__0__…: keys[0]: no field of keys[0] is given, but one of a later entry"]
     );
     let missing = load_lines(None, &[("VIGIE__KEYS__0__KEY_FILE", "/nowhere/at/all")], &[]).unwrap_err();
     assert!(
@@ -317,6 +318,121 @@ fn keys_come_from_file_and_environment() {
             .any(|error| error.contains("\"/nowhere/at/all\" cannot be read: ")),
         "{missing:?}"
     );
+}
+
+#[test]
+fn webhooks_and_links_are_checked_by_who_uses_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("secret");
+    std::fs::write(&secret, "0123456789abcdef0123456789abcdef\n").unwrap();
+    let secret = secret.to_str().unwrap();
+    let file = format!(
+        "[links]\npublic-url = \"https://track.shop.example\"\nhosts = \"shop.example\"\nlifetime = \"30d\"\n\
+         [[webhooks]]\nname = \"mail\"\nworkspace = \"a\"\nprovider = \"mailgun\"\nsecret-files = [{secret:?}]\n\
+         [[webhooks]]\nname = \"news\"\nworkspace = \"b\"\nprovider = \"brevo\"\nsecrets = [\"old-token-1\", \"new-token-2\"]\ncarried-in = \"header:X-Token\"\n\
+         [[webhooks]]\nname = \"ses\"\nworkspace = \"b\"\nprovider = \"ses\"\ntopics = [\"arn:aws:sns:eu-west-1:1:t\"]\n\
+         [[link-keys]]\nid = \"k1\"\nsecret-file = {secret:?}\n"
+    );
+    let env = [("VIGIE__WEBHOOKS__0__SECRETS", "from, outside")];
+    let config = load_lines(Some(&file), &env, &[]).unwrap();
+    assert_eq!(config.webhooks.len(), 3);
+    assert!(matches!(&config.webhooks[0].spec.proof, Proof::Mailgun { signing_keys } if signing_keys.len() == 2));
+    assert!(matches!(&config.webhooks[1].spec.proof, Proof::Shared { secrets } if secrets.len() == 2));
+    let links = config.links.as_ref().unwrap();
+    assert_eq!((links.days, links.keys.len(), links.hosts.len()), (30, 1, 1));
+    for json in [false, true] {
+        let given = File::new(&file);
+        let sources = ConfigSources {
+            file: Some(given.path()),
+            environment: pairs(&env),
+            flags: Vec::new(),
+        };
+        let shown = show(sources, ShowOptions { origin: true, json }).unwrap();
+        for told in ["mailgun", "news", "k1"] {
+            assert!(shown.contains(told), "{shown}");
+        }
+        for hidden in ["0123456789abcdef", "outside", "old"] {
+            assert!(!shown.contains(hidden), "{shown}");
+        }
+    }
+    let without = load_lines(Some("[links]\npublic-url = \"https://track.shop.example\"\n"), &[], &[]).unwrap();
+    assert!(
+        without.links.is_none() && without.webhooks.is_empty(),
+        "without keys there are no links"
+    );
+}
+
+#[test]
+fn wrong_webhooks_and_links_say_what_to_do() {
+    let webhook = "[[webhooks]]\nname = \"mail\"\nworkspace = \"a\"\nprovider = ";
+    let one = |rest: &str| {
+        let errors = load_lines(Some(&format!("{webhook}{rest}")), &[], &[]).unwrap_err();
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        errors.into_iter().next().unwrap()
+    };
+    for (rest, expected) in [
+        ("\"sendmail\"\n", "webhooks[0].provider: expected one of sendgrid, "),
+        (
+            "\"mailgun\"\n",
+            "webhooks[0]: secrets or secret-files is missing or empty",
+        ),
+        (
+            "\"mailgun\"\nsecrets = [\"a\", \"b\", \"c\"]\n",
+            "webhooks[0]: give one secret, or two during a rotation",
+        ),
+        (
+            "\"mailgun\"\nsecrets = [\"a\"]\ntopics = [\"t\"]\n",
+            "webhooks[0].topics: mailgun has no use for it",
+        ),
+        (
+            "\"sendgrid\"\npublic-keys = [\"AAAA\"]\n",
+            "webhooks[0]: the public key is not a P-256 key in base64",
+        ),
+        (
+            "\"ses\"\ntopics = [\"t\"]\n",
+            "webhooks[0]: give the topics that publish here",
+        ),
+        (
+            "\"ses\"\ntopics = [\"arn:aws:sns:eu-west-1:1:t\"]\nsignature-versions = [\"3\"]\n",
+            "webhooks[0].signature-versions: expected \"2\" (SHA-256) or \"1\" (SHA-1), found \"3\"",
+        ),
+        (
+            "\"mandrill\"\nsecrets = [\"a\"]\n",
+            "webhooks[0]: public-url or public-url-file is missing",
+        ),
+        (
+            "\"brevo\"\nsecrets = [\"a\"]\ncarried-in = \"cookie\"\n",
+            "webhooks[0].carried-in: expected \"basic\" (the secret is user:password), \"bearer\" or \"header:<name>\"",
+        ),
+        (
+            "\"brevo\"\nsecret = \"a\"\nsecrets = [\"a:b\"]\n",
+            "webhooks[0].secret: no such field; did you mean secrets?",
+        ),
+    ] {
+        let error = one(rest);
+        assert!(error.contains(expected), "{rest}: {error}");
+    }
+    let key = "[[link-keys]]\nid = \"k1\"\nsecret = \"0123456789abcdef0123456789abcdef\"\n";
+    for (file, expected) in [
+        (
+            key.to_owned(),
+            "vigie.toml:1: links.public-url: give the address at which mails reach this collector",
+        ),
+        (
+            format!("[links]\npublic-url = \"track.shop.example\"\n{key}"),
+            "vigie.toml:2: links.public-url: public_url must be an http or https address without path",
+        ),
+        (
+            format!(
+                "[links]\npublic-url = \"https://t.example\"\n{}",
+                key.replace("0123", "")
+            ),
+            "vigie.toml:3: link-keys: give at least one key with an id",
+        ),
+    ] {
+        let errors = load_lines(Some(&file), &[], &[]).unwrap_err();
+        assert!(errors.len() == 1 && errors[0].contains(expected), "{errors:?}");
+    }
 }
 
 #[test]

@@ -302,6 +302,32 @@ impl SettingType for Vec<String> {
     }
 }
 
+impl OptionalSetting for String {
+    const EXPECTED_OR_EMPTY: &'static str = "a name without spaces, or \"\"";
+}
+
+/// Names of hosts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hosts(pub Vec<String>);
+
+impl SettingType for Hosts {
+    const EXPECTED: &'static str = "names of hosts such as \"shop.example,blog.shop.example\", or \"\"";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let hosts = text.split(',').map(|host| host.trim().to_owned());
+        let hosts: Vec<String> = hosts.filter(|host| !host.is_empty()).collect();
+        let odd = |c: char| c.is_whitespace() || c.is_control() || "/@:?#".contains(c);
+        match hosts.iter().find(|host| host.contains(odd)) {
+            None => Ok(Hosts(hosts)),
+            Some(bad) => Err(format!("{bad:?} is not just a name")),
+        }
+    }
+
+    fn write(&self) -> String {
+        self.0.join(",")
+    }
+}
+
 macro_rules! choice {
     ($(#[doc = $doc:literal])* $name:ident, $expected:literal { $($(#[doc = $of:literal])* $value:ident = $text:literal),* $(,)? }) => {
         $(#[doc = $doc])*
@@ -423,6 +449,12 @@ mod tests {
             "[::1]:80",
         );
         round_trip(
+            "shop.example, b\u{fc}cher.example",
+            Hosts(vec!["shop.example".to_owned(), "b\u{fc}cher.example".to_owned()]),
+            "shop.example,b\u{fc}cher.example",
+        );
+        round_trip("", Hosts(Vec::new()), "");
+        round_trip(
             "info,vigie_store=debug",
             LogFilter("info,vigie_store=debug".to_owned()),
             "info,vigie_store=debug",
@@ -451,6 +483,7 @@ mod tests {
         );
         assert_eq!(u16::read("70000"), Err("the number is too large".to_owned()));
         assert_eq!(u16::read("6e1"), Err(String::new()));
+        assert!(Hosts::read("https://shop.example").is_err());
         assert!(LogFilter::read("verbose").is_err());
     }
 }

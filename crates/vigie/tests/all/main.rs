@@ -14,6 +14,7 @@ mod backends;
 mod cdnow;
 mod demo;
 mod deploy;
+mod doors;
 mod edges;
 mod faults;
 mod import;
