@@ -86,6 +86,20 @@ closed_label! {
 }
 
 closed_label! {
+    /// What became of a relance at a destination.
+    Delivered {
+        /// It arrived.
+        Delivered = "delivered",
+        /// An attempt failed; there will be another.
+        Failed = "failed",
+        /// It is not sent, on purpose.
+        Dropped = "dropped",
+        /// It was given up after the last attempt.
+        Parked = "parked",
+    }
+}
+
+closed_label! {
     /// Class of an HTTP status.
     StatusClass {
         /// 100 to 199.
@@ -132,6 +146,8 @@ pub struct Metrics {
     pub audit: AuditMetrics,
     /// Relance policies.
     pub relance: RelanceMetrics,
+    /// Destinations of relances.
+    pub delivery: DeliveryMetrics,
     /// Measures durations for the histograms.
     pub stopwatch: Stopwatch,
     ready: Gauge,
@@ -154,6 +170,7 @@ impl Metrics {
             archive: ArchiveMetrics::register(registry),
             audit: AuditMetrics::register(registry),
             relance: RelanceMetrics::register(registry),
+            delivery: DeliveryMetrics::register(registry),
             stopwatch,
             ready: registry.gauge(&catalogue::READY, &[]),
         }
@@ -503,6 +520,49 @@ impl RelanceMetrics {
     }
 }
 
+/// Handles of the destinations.
+#[derive(Clone, Debug)]
+pub struct DeliveryMetrics {
+    deliveries: Family<ByValue<Counter>>,
+    oldest: Family<Gauge>,
+    parked: Family<Gauge>,
+    well: Family<Gauge>,
+}
+
+impl DeliveryMetrics {
+    fn register(registry: &Arc<Registry>) -> DeliveryMetrics {
+        DeliveryMetrics {
+            deliveries: {
+                let (registry, metric) = (Arc::clone(registry), &catalogue::DELIVERIES);
+                Family::new(metric.bound("destination"), move |destination| {
+                    ByValue::new(Delivered::ALL.iter().map(|outcome| {
+                        let labels = [("destination", destination), ("outcome", outcome.as_str())];
+                        registry.counter(metric, &labels)
+                    }))
+                })
+            },
+            oldest: gauges(registry, &catalogue::DELIVERY_OLDEST, "destination"),
+            parked: gauges(registry, &catalogue::DELIVERY_PARKED, "destination"),
+            well: gauges(registry, &catalogue::DELIVERY_WELL, "destination"),
+        }
+    }
+
+    /// `count` relances ended as `outcome` at `destination`.
+    pub fn ended(&self, destination: &str, outcome: Delivered, count: u64) {
+        if let Some(counter) = self.deliveries.get(destination).at(outcome as usize) {
+            counter.increment(count);
+        }
+    }
+
+    /// The oldest relance that has not arrived at `destination` has this age, `parked` ones wait to be sent again, and the
+    /// destination takes what it is sent or does not.
+    pub fn state(&self, destination: &str, oldest: Duration, parked: u64, well: bool) {
+        self.oldest.get(destination).set(oldest.as_secs_f64());
+        self.parked.get(destination).set(float(parked));
+        self.well.get(destination).set(if well { 1.0 } else { 0.0 });
+    }
+}
+
 /// One handle per value of a closed label, indexed by the enum.
 #[derive(Clone, Debug)]
 struct ByValue<H> {
@@ -590,6 +650,10 @@ mod tests {
         for decision in Decision::ALL {
             metrics.relance.decided("win-back", *decision, 1);
         }
+        for outcome in Delivered::ALL {
+            metrics.delivery.ended("crm", *outcome, 1);
+        }
+        metrics.delivery.state("crm", second, 1, true);
     }
 
     fn exporter() -> Exporter {
@@ -707,6 +771,11 @@ mod tests {
             &catalogue::FLAGS,
             "decision",
             Decision::ALL.iter().map(|v| v.as_str()).collect(),
+        );
+        check(
+            &catalogue::DELIVERIES,
+            "outcome",
+            Delivered::ALL.iter().map(|v| v.as_str()).collect(),
         );
         check(
             &catalogue::HTTP_REQUEST_DURATION,

@@ -339,6 +339,37 @@ pub(super) const OVERVIEW: &[Panel] = &[
             "{{reason}}",
         )],
     },
+    row("Deliveries"),
+    Panel {
+        title: "Deliveries",
+        description: "What became of relances at each destination, per second.",
+        unit: "ops",
+        look: Look::Lines,
+        queries: &[(
+            "sum by (destination, outcome) (rate(vigie_deliveries_total{$S}[$__rate_interval]))",
+            "{{destination}} {{outcome}}",
+        )],
+    },
+    Panel {
+        title: "Oldest undelivered relance",
+        description: "Age of the oldest relance that has neither arrived nor been given up.",
+        unit: "s",
+        look: Look::Lines,
+        queries: &[(
+            "max by (destination) (vigie_delivery_oldest_age_seconds{$S})",
+            "{{destination}}",
+        )],
+    },
+    Panel {
+        title: "Parked relances",
+        description: "Given up after the last attempt; they wait to be sent again on request.",
+        unit: "short",
+        look: Look::Lines,
+        queries: &[
+            ("max by (destination) (vigie_delivery_parked{$S})", "{{destination}}"),
+            ("min by (destination) (vigie_delivery_well{$S})", "{{destination}} well"),
+        ],
+    },
     row("Process"),
     Panel {
         title: "Processor",
