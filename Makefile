@@ -26,6 +26,10 @@ PYTHON_REQUIREMENTS := crates/vigie/tests/all/requirements.txt
 export VIGIE_SHARED
 # Tests that drive a client SDK find its interpreter here.
 export VIGIE_PYTHON := $(PYTHON_ENV)/bin/python
+# And the reference library of webhooks for Node here.
+NODE_ENV := $(CURDIR)/target/node
+NODE_PACKAGES := crates/delivery/tests/all/receivers/package.json
+export VIGIE_NODE := $(NODE_ENV)
 
 # nextest where it can be had, else cargo's own runner: the tests are the same.
 NEXTEST := $(shell command -v cargo-nextest >/dev/null 2>&1 && echo yes)
@@ -48,12 +52,12 @@ define RUN_FEATURE
 	$(RUN_TESTS) --features "$$features" --test $(2)
 endef
 
-.PHONY: demo check test fmt fmt-check lint unit-tests doc-tests deny test-data test-faults test-kafka test-long load python-env tools
+.PHONY: demo check test fmt fmt-check lint unit-tests doc-tests deny test-data test-faults test-kafka test-long load python-env node-env tools
 
 demo:
 	$(CARGO) run --locked -p vigie -- demo $(ARGS)
 
-check: fmt-check python-env
+check: fmt-check python-env node-env
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CHECK_TESTS)
 
@@ -71,7 +75,7 @@ fmt-check:
 lint:
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
-unit-tests: python-env
+unit-tests: python-env node-env
 	$(RUN_TESTS)
 
 doc-tests:
@@ -115,6 +119,14 @@ python-env: $(PYTHON_ENV)/.installed
 $(PYTHON_ENV)/.installed: $(PYTHON_REQUIREMENTS)
 	python3 -m venv "$(PYTHON_ENV)"
 	"$(PYTHON_ENV)/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$<"
+	touch "$@"
+
+node-env: $(NODE_ENV)/.installed
+
+$(NODE_ENV)/.installed: $(NODE_PACKAGES)
+	mkdir -p "$(NODE_ENV)"
+	cp "$<" "$(NODE_ENV)/package.json"
+	npm install --silent --no-audit --no-fund --prefix "$(NODE_ENV)"
 	touch "$@"
 
 tools:

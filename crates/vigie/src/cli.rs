@@ -37,6 +37,9 @@ enum Command {
     /// Look at events that could not be taken, and feed them again
     #[command(subcommand)]
     DeadLetters(Letters),
+    /// Look at destinations of relances, send relances again, go on after a halt
+    #[command(subcommand)]
+    Deliveries(crate::deliveries::Commands),
     /// What became of every event of a workspace; they balance to zero
     Books {
         #[command(flatten)]
@@ -256,6 +259,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             )
         }
         Command::DeadLetters(letters) => self::letters(letters),
+        Command::Deliveries(commands) => commands.run(),
         Command::Books { remote } => {
             let books = Remote::new(&remote.url, &remote.key).get("/v1/books")?;
             print(&if remote.output.output == Format::Json {

@@ -9,6 +9,7 @@ pub mod cli;
 mod client;
 mod clocks;
 pub mod config;
+mod deliveries;
 mod demo;
 mod fitting;
 mod keyfile;

@@ -8,6 +8,7 @@ use crate::auditor::{self, Auditor};
 use crate::backends::{self, AnyLog, AnyStore};
 use crate::clocks::{self, Clock};
 use crate::config::{Config, StoreBackend};
+use crate::deliveries::{self, Deliveries};
 use crate::keyfile::{self, Generated};
 use crate::past::{self, Kept, Service};
 use anyhow::{Context, Result, anyhow};
@@ -72,6 +73,7 @@ pub(crate) struct Running {
     http: tokio::task::JoinHandle<Result<()>>,
     worker: JoinHandle<Result<()>>,
     archivist: JoinHandle<Result<()>>,
+    deliveries: deliveries::Stopping,
     drain_delay: Duration,
 }
 
@@ -157,6 +159,7 @@ pub(crate) async fn start(config: &Config, clock: Clock) -> Result<Running> {
     } else {
         (None, config.keys.iter().map(keyfile::configured).collect())
     };
+    let workspaces = specs.iter().map(|spec| spec.workspace.clone()).collect();
     let ring = Arc::new(Keys::new(KeyRing::new(specs)?));
 
     let ready = Arc::new(AtomicBool::new(false));
@@ -198,8 +201,20 @@ pub(crate) async fn start(config: &Config, clock: Clock) -> Result<Running> {
         }),
     };
     let auditor = Auditor::new(past, config, metrics.clone());
+    let deliveries = Deliveries::start(&deliveries::Parts {
+        config,
+        store: &store,
+        active: &active,
+        intake: &intake,
+        keys: &ring,
+        workspaces,
+        clock: &clock,
+        metrics: &metrics,
+    })?;
+    let (relances, deliveries) = deliveries.split();
     let mut router = vigie_ingestion::http::router(collector)
         .merge(auditor.routes(Arc::clone(&ring)))
+        .merge(relances)
         .merge(vigie_serve::router(api));
     let admin = metrics_routes(&exporter);
     let listener = TcpListener::bind(config.server.listen)
@@ -258,6 +273,7 @@ pub(crate) async fn start(config: &Config, clock: Clock) -> Result<Running> {
         http,
         worker,
         archivist,
+        deliveries,
         drain_delay: config.server.drain_delay,
     })
 }
@@ -295,6 +311,7 @@ impl Running {
         tokio::time::sleep(self.drain_delay).await;
         let _ = self.stop_http.send(true);
         self.http.await.context("the server's task ended abruptly")??;
+        self.deliveries.stop().await?;
         let _ = self.stop_worker.send(true);
         join(self.worker, "the worker").await?;
         // Last: what the worker has folded to the end belongs in the archive.
@@ -461,7 +478,7 @@ fn api(
             version: env!("CARGO_PKG_VERSION").to_owned(),
             revision: option_env!("VIGIE_REVISION").map(str::to_owned),
         },
-        also_documented: &[vigie_ingestion::http::OPENAPI, auditor::OPENAPI],
+        also_documented: &[vigie_ingestion::http::OPENAPI, auditor::OPENAPI, deliveries::OPENAPI],
         requests: AtomicU64::new(0),
     }
 }

@@ -22,8 +22,8 @@ pub use keys::{Key, KeyKind, Scope, Secret};
 pub use layers::Origin;
 pub use reference::{default_file, reference_file};
 pub use settings::{
-    Archive, Audit, Data, Kafka, Limits, Log, LogOutput, Pipeline, Query, Rates, Redis, Relance, Scoring, Server,
-    Settings, Store,
+    Archive, Audit, Data, Delivery, Kafka, Limits, Log, LogOutput, Pipeline, Query, Rates, Redis, Relance, Scoring,
+    Server, Settings, Store,
 };
 pub use types::{Durability, LogBackend, LogFilter, Size, StoreBackend};
 
