@@ -10,6 +10,7 @@ use crate::gate::{Gate, GateError, Verdict};
 use crate::journal::{Journal, JournalError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::PathBuf;
@@ -153,6 +154,11 @@ pub enum QueueError {
     Log(String),
 }
 
+/// Whether the value at stake is known, and its bits or those of the score.
+type Rank = (bool, u64);
+/// Where a flag stands in the queue.
+type Place = (Rank, Reverse<Timestamp>, Reverse<FlagId>);
+
 /// A flag that waits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Item {
@@ -160,7 +166,7 @@ struct Item {
     policy: String,
     channel: Option<String>,
     /// Greater is more urgent.
-    rank: (bool, u64),
+    rank: Rank,
     raised_at: Timestamp,
     /// Neither leased nor offered before this instant.
     free_at: Timestamp,
@@ -185,8 +191,8 @@ enum Change {
 struct Waiting {
     read: (u64, Option<FlagId>),
     items: BTreeMap<FlagId, Item>,
-    /// Most urgent last; then the later raised.
-    order: BTreeSet<((bool, u64), std::cmp::Reverse<Timestamp>, FlagId)>,
+    /// Most urgent last; among equals the first raised.
+    order: BTreeSet<Place>,
     by_age: BTreeSet<(Timestamp, FlagId)>,
 }
 
@@ -196,7 +202,7 @@ impl Waiting {
             Change::Read(number, id) => self.read = (number, id),
             Change::Item(id, item) => {
                 self.close(id);
-                let _ = self.order.insert((item.rank, std::cmp::Reverse(item.raised_at), id));
+                let _ = self.order.insert((item.rank, Reverse(item.raised_at), Reverse(id)));
                 let _ = self.by_age.insert((item.raised_at, id));
                 let _ = self.items.insert(id, item);
             }
@@ -211,7 +217,7 @@ impl Waiting {
 
     fn close(&mut self, id: FlagId) {
         if let Some(item) = self.items.remove(&id) {
-            let _ = self.order.remove(&(item.rank, std::cmp::Reverse(item.raised_at), id));
+            let _ = self.order.remove(&(item.rank, Reverse(item.raised_at), Reverse(id)));
             let _ = self.by_age.remove(&(item.raised_at, id));
         }
     }
@@ -228,7 +234,7 @@ impl Waiting {
                 && request.policy.as_ref().is_none_or(|policy| *policy == item.policy)
                 && (item.channel.is_none() || request.channel.is_none() || item.channel == request.channel)
         };
-        let ids = self.order.iter().rev().map(|(_, _, id)| *id);
+        let ids = self.order.iter().rev().map(|(_, _, Reverse(id))| *id);
         ids.filter(|id| self.items.get(id).is_some_and(fits)).collect()
     }
 

@@ -114,6 +114,8 @@ pub(crate) const BROKEN: Answer = Answer::Status {
     retry_after: None,
 };
 
+/// When, which flag, of whom, and the answer.
+pub(crate) type Call = (Timestamp, FlagId, String, Answer);
 type Script = dyn Fn(&Parcel, Timestamp) -> Answer + Send + Sync;
 
 /// A receiver that answers as its script says, and remembers.
@@ -121,7 +123,7 @@ type Script = dyn Fn(&Parcel, Timestamp) -> Answer + Send + Sync;
 pub(crate) struct Receiver {
     script: Arc<Mutex<Arc<Script>>>,
     hand: Hand,
-    pub(crate) calls: Arc<Mutex<Vec<(Timestamp, FlagId, String, Answer)>>>,
+    pub(crate) calls: Arc<Mutex<Vec<Call>>>,
 }
 
 impl Receiver {
@@ -214,7 +216,7 @@ impl Stage {
         open(self.dir.path(), destination, &self.flags, &self.gate, exit, &self.hand)
     }
 
-    /// Takes turns until `until`, moving the clock to whenever there is something to do, and at least once a minute.
+    /// Takes turns until `until`, moving the clock to whenever there is something to do, and at least every five minutes.
     pub(crate) async fn play<E: Exit>(&self, lane: &TestLane<E>, until: Timestamp) {
         loop {
             let turn = lane.turn().await.unwrap();
@@ -225,8 +227,8 @@ impl Stage {
             if now >= until {
                 return;
             }
-            let minute = now.plus_ms(60_000);
-            let next = turn.next.map_or(minute, |next| next.max(now.plus_ms(1)).min(minute));
+            let latest = now.plus_ms(300_000);
+            let next = turn.next.map_or(latest, |next| next.max(now.plus_ms(1)).min(latest));
             self.hand.set(next.min(until));
         }
     }
