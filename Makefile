@@ -29,6 +29,10 @@ export VIGIE_SHARED
 # Tests that drive a client SDK find its interpreter and its packages here.
 export VIGIE_PYTHON := $(PYTHON_ENV)/bin/python
 export VIGIE_NODE_MODULES := $(NODE_ENV)/node_modules
+# And the reference library of webhooks for Node here.
+WEBHOOKS_ENV := $(CURDIR)/target/node-webhooks
+WEBHOOKS_PACKAGES := crates/delivery/tests/all/receivers/package.json
+export VIGIE_NODE := $(WEBHOOKS_ENV)
 
 # nextest where it can be had, else cargo's own runner: the tests are the same.
 NEXTEST := $(shell command -v cargo-nextest >/dev/null 2>&1 && echo yes)
@@ -123,12 +127,18 @@ $(PYTHON_ENV)/.installed: $(PYTHON_REQUIREMENTS)
 	touch "$@"
 
 # The pinned packages of client SDKs for Node and browsers; no package may run a program of its own.
-node-env: $(NODE_ENV)/.installed
+node-env: $(NODE_ENV)/.installed $(WEBHOOKS_ENV)/.installed
 
 $(NODE_ENV)/.installed: $(NODE_PACKAGES)/package.json $(NODE_PACKAGES)/package-lock.json
 	mkdir -p "$(NODE_ENV)"
 	cp $^ "$(NODE_ENV)"
 	npm ci --prefix "$(NODE_ENV)" --ignore-scripts --no-audit --no-fund --loglevel=error
+	touch "$@"
+
+$(WEBHOOKS_ENV)/.installed: $(WEBHOOKS_PACKAGES)
+	mkdir -p "$(WEBHOOKS_ENV)"
+	cp "$<" "$(WEBHOOKS_ENV)/package.json"
+	npm install --ignore-scripts --no-audit --no-fund --loglevel=error --prefix "$(WEBHOOKS_ENV)"
 	touch "$@"
 
 tools:

@@ -113,6 +113,7 @@ const fn bounded(name: &'static str, max: usize, from: &'static str) -> Label {
 }
 
 const WORKSPACE: Label = bounded("workspace", 1000, "workspaces that sent an event");
+const DESTINATION: Label = bounded("destination", 100, "destinations of the configuration");
 const PARTITION: Label = bounded("partition", 4096, "partitions of the log");
 
 /// Latencies of requests and of the way from event to score: 1 ms to 30 s.
@@ -317,6 +318,19 @@ catalogue! {
     MODEL_ACTIVATED = "vigie_model_activated_seconds", Kind::Gauge, Seconds, [],
         "When the model and policies in force were activated, in seconds since 1970.",
         "Customers change: backtest a model that has been in force for half a year (`vigie backtest`), and fit a new one.";
+    DELIVERIES = "vigie_deliveries_total", Kind::Counter, Count,
+        [DESTINATION, closed("outcome", &["delivered", "failed", "dropped", "parked"])],
+        "What became of relances at each destination: arrived, an attempt failed, not sent on purpose, given up after the last attempt.",
+        "failed: the log names the answer of the receiver. dropped near 100 %: customers come back before they are told of, or objected.";
+    DELIVERY_OLDEST = "vigie_delivery_oldest_age_seconds", Kind::Gauge, Seconds, [DESTINATION],
+        "Age of the oldest relance that has neither arrived at the destination nor been given up; 0 when there is none.",
+        "Growing: the receiver is down or slower than the relances. `vigie deliveries list` shows its last failure.";
+    DELIVERY_PARKED = "vigie_delivery_parked", Kind::Gauge, Count, [DESTINATION],
+        "Relances that were given up after the last attempt and wait to be sent again on request.",
+        "Above 0: repair the receiver, then `vigie deliveries redeliver`.";
+    DELIVERY_WELL = "vigie_delivery_well", Kind::Gauge, Count, [DESTINATION],
+        "1 while the destination takes what it is sent, 0 after five failures in a row or when it is halted.",
+        "0: `vigie deliveries list` says whether it fails or is halted, and its last answer.";
 
     PROCESS_CPU = "process_cpu_seconds_total", Kind::Counter, Seconds, [],
         "Processor time of the process.",

@@ -86,6 +86,20 @@ closed_label! {
 }
 
 closed_label! {
+    /// What became of a relance at a destination.
+    Delivered {
+        /// It arrived.
+        Delivered = "delivered",
+        /// An attempt failed; there will be another.
+        Failed = "failed",
+        /// It is not sent, on purpose.
+        Dropped = "dropped",
+        /// It was given up after the last attempt.
+        Parked = "parked",
+    }
+}
+
+closed_label! {
     /// Class of an HTTP status.
     StatusClass {
         /// 100 to 199.
@@ -138,6 +152,8 @@ pub struct Metrics {
     pub disk: DiskMetrics,
     /// Canaries.
     pub canary: CanaryMetrics,
+    /// Destinations of relances.
+    pub delivery: DeliveryMetrics,
     /// Measures durations for the histograms.
     pub stopwatch: Stopwatch,
     ready: Gauge,
@@ -163,6 +179,7 @@ impl Metrics {
             model: ModelMetrics::register(registry),
             disk: DiskMetrics::register(registry),
             canary: CanaryMetrics::register(registry),
+            delivery: DeliveryMetrics::register(registry),
             stopwatch,
             ready: registry.gauge(&catalogue::READY, &[]),
         }
@@ -689,6 +706,49 @@ impl<H> ByName<H> {
     }
 }
 
+/// Handles of the destinations.
+#[derive(Clone, Debug)]
+pub struct DeliveryMetrics {
+    deliveries: Family<ByValue<Counter>>,
+    oldest: Family<Gauge>,
+    parked: Family<Gauge>,
+    well: Family<Gauge>,
+}
+
+impl DeliveryMetrics {
+    fn register(registry: &Arc<Registry>) -> DeliveryMetrics {
+        DeliveryMetrics {
+            deliveries: {
+                let (registry, metric) = (Arc::clone(registry), &catalogue::DELIVERIES);
+                Family::new(metric.bound("destination"), move |destination| {
+                    ByValue::new(Delivered::ALL.iter().map(|outcome| {
+                        let labels = [("destination", destination), ("outcome", outcome.as_str())];
+                        registry.counter(metric, &labels)
+                    }))
+                })
+            },
+            oldest: gauges(registry, &catalogue::DELIVERY_OLDEST, "destination"),
+            parked: gauges(registry, &catalogue::DELIVERY_PARKED, "destination"),
+            well: gauges(registry, &catalogue::DELIVERY_WELL, "destination"),
+        }
+    }
+
+    /// `count` relances ended as `outcome` at `destination`.
+    pub fn ended(&self, destination: &str, outcome: Delivered, count: u64) {
+        if let Some(counter) = self.deliveries.get(destination).at(outcome as usize) {
+            counter.increment(count);
+        }
+    }
+
+    /// The oldest relance that has not arrived at `destination` has this age, `parked` ones wait to be sent again, and the
+    /// destination takes what it is sent or does not.
+    pub fn state(&self, destination: &str, oldest: Duration, parked: u64, well: bool) {
+        self.oldest.get(destination).set(oldest.as_secs_f64());
+        self.parked.get(destination).set(float(parked));
+        self.well.get(destination).set(if well { 1.0 } else { 0.0 });
+    }
+}
+
 /// One handle per value of a closed label, indexed by the enum.
 #[derive(Clone, Debug)]
 struct ByValue<H> {
@@ -787,6 +847,10 @@ mod tests {
         metrics.disk.room(1, 2);
         metrics.canary.seen(second);
         metrics.canary.lost();
+        for outcome in Delivered::ALL {
+            metrics.delivery.ended("crm", *outcome, 1);
+        }
+        metrics.delivery.state("crm", second, 1, true);
     }
 
     fn exporter() -> Exporter {
@@ -923,6 +987,11 @@ mod tests {
             &catalogue::FLAGS,
             "decision",
             Decision::ALL.iter().map(|v| v.as_str()).collect(),
+        );
+        check(
+            &catalogue::DELIVERIES,
+            "outcome",
+            Delivered::ALL.iter().map(|v| v.as_str()).collect(),
         );
         check(
             &catalogue::HTTP_REQUEST_DURATION,

@@ -41,7 +41,8 @@ mod stopwatch;
 pub use behind::Behind;
 pub use exporter::{BuildInfo, Exporter, TelemetryError};
 pub use handles::{
-    ArchiveMetrics, AuditMetrics, AuditVerdict, CanaryMetrics, Cause, Decision, DiskMetrics, EventMetrics, HttpMetrics,
-    LogMetrics, Metrics, ModelMetrics, Outcome, PipelineMetrics, RelanceMetrics, StatusClass, StoreMetrics,
+    ArchiveMetrics, AuditMetrics, AuditVerdict, CanaryMetrics, Cause, Decision, Delivered, DeliveryMetrics,
+    DiskMetrics, EventMetrics, HttpMetrics, LogMetrics, Metrics, ModelMetrics, Outcome, PipelineMetrics,
+    RelanceMetrics, StatusClass, StoreMetrics,
 };
 pub use stopwatch::{Lap, Stopwatch};

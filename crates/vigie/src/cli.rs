@@ -67,6 +67,9 @@ enum Command {
     /// Links of e-mails
     #[command(subcommand)]
     Links(crate::links::Links),
+    /// Look at destinations of relances, send relances again, go on after a halt
+    #[command(subcommand)]
+    Deliveries(crate::deliveries::Commands),
     /// What became of every event of a workspace; they balance to zero
     Books {
         #[command(flatten)]
@@ -312,6 +315,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::DeadLetters(letters) => self::letters(letters),
         Command::Privacy(rights) => rights.run(),
         Command::Links(links) => links.run(),
+        Command::Deliveries(commands) => commands.run(),
         Command::Books { remote } => {
             let books = Remote::new(&remote.url, &remote.key).get("/v1/books")?;
             print(&if remote.output.output == Format::Json {

@@ -14,6 +14,7 @@ mod client;
 mod clocks;
 pub mod config;
 mod crew;
+mod deliveries;
 mod demo;
 mod disk;
 mod doctor;

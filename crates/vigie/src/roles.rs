@@ -15,6 +15,8 @@ pub(crate) enum Role {
     Worker,
     /// Writes the archive and audits it; one process, a second one is refused
     Archivist,
+    /// Sends flags to destinations and hands them out on request; one process
+    Deliverer,
     /// Answers questions about customers, flags and the past over HTTP; any number of processes
     Api,
 }

@@ -15,6 +15,7 @@ use crate::canary::Canary;
 use crate::clocks::{self, Clock};
 use crate::config::Config;
 use crate::crew::Crew;
+use crate::deliveries::{self, Deliveries};
 use crate::doors;
 use crate::gauges::Gauges;
 use crate::inspect;
@@ -85,6 +86,7 @@ pub(crate) struct Running {
     http: tokio::task::JoinHandle<Result<()>>,
     worker: Option<JoinHandle<Result<()>>>,
     archivist: Option<JoinHandle<Result<()>>>,
+    deliveries: Option<deliveries::Stopping>,
     drain_delay: Duration,
 }
 
@@ -195,6 +197,7 @@ pub(crate) async fn start(config: &Config, clock: Clock, roles: &Roles) -> Resul
     } else {
         (None, config.keys.iter().map(keyfile::configured).collect())
     };
+    let workspaces = specs.iter().map(|spec| spec.workspace.clone()).collect();
     let ring = Arc::new(Keys::new(KeyRing::new(specs)?));
     let ready = Arc::new(AtomicBool::new(false));
     let is_ready: Arc<dyn Fn() -> Readiness + Send + Sync> = {
@@ -223,6 +226,23 @@ pub(crate) async fn start(config: &Config, clock: Clock, roles: &Roles) -> Resul
         };
         router = router.merge(vigie_ingestion::http::router(collector));
     }
+    let snapshot = Arc::new(ArcSwap::from_pointee(snapshot_of(&active)));
+    let mut deliveries = None;
+    if let Some(store) = store.as_ref().filter(|_| roles.has(Role::Deliverer)) {
+        let started = Deliveries::start(&deliveries::Parts {
+            config,
+            store,
+            active: &snapshot,
+            intake: &intake,
+            keys: &ring,
+            workspaces,
+            clock: &clock,
+            metrics: &metrics,
+        })?;
+        let (relances, stopping) = started.split();
+        router = router.merge(relances);
+        deliveries = Some(stopping);
+    }
     let (mut archivist, mut archive) = (None, None);
     if let Some(store) = store
         .as_ref()
@@ -250,7 +270,7 @@ pub(crate) async fn start(config: &Config, clock: Clock, roles: &Roles) -> Resul
             archivist: handle,
             store: Arc::clone(store),
             letters: letters.clone(),
-            active: Arc::new(ArcSwap::from_pointee(snapshot_of(&active))),
+            active: Arc::clone(&snapshot),
             clock: Arc::clone(&clock),
             limits: bounds::query_limits(config),
             turns: Arc::new(Semaphore::new(config.query.concurrent)),
@@ -352,6 +372,7 @@ pub(crate) async fn start(config: &Config, clock: Clock, roles: &Roles) -> Resul
         http,
         worker,
         archivist,
+        deliveries,
         drain_delay: config.server.drain_delay,
     })
 }
@@ -415,6 +436,9 @@ impl Running {
         tokio::time::sleep(self.drain_delay).await;
         let _ = self.stop_http.send(true);
         self.http.await.context("the server's task ended abruptly")??;
+        if let Some(deliveries) = self.deliveries {
+            deliveries.stop().await?;
+        }
         let _ = self.stop_worker.send(true);
         if let Some(worker) = self.worker {
             join(worker, "the worker").await?;
@@ -515,6 +539,7 @@ fn api(
             auditor::OPENAPI,
             inspect::OPENAPI,
             privacy::OPENAPI,
+            deliveries::OPENAPI,
         ],
         requests: AtomicU64::new(0),
     }

@@ -375,6 +375,31 @@ pub(super) const ALERTS: &[Alert] = &[
         ],
     },
     Alert {
+        name: "VigieDestinationFailing",
+        expr: "vigie_delivery_well == 0",
+        wait: "15m",
+        severity: "warning",
+        summary: "vigie on {{ $labels.instance }} cannot deliver to {{ $labels.destination }}",
+        description: "The destination refuses or does not answer, or it is halted. Relances wait in the store; none is lost, but they grow stale.",
+        runbook: &[
+            "`vigie deliveries list` shows the last answer and whether the destination is halted.",
+            "Failing: repair the receiver; what waits is then sent by itself, at the rate of the destination.",
+            "Halted (410, or a rebuilt store): put things right, then `vigie deliveries resume`.",
+        ],
+    },
+    Alert {
+        name: "VigieRelancesParked",
+        expr: "vigie_delivery_parked > 0",
+        wait: "5m",
+        severity: "warning",
+        summary: "relances of vigie on {{ $labels.instance }} were given up at {{ $labels.destination }}",
+        description: "All attempts of about 76 hours failed for {{ $value }} relances. They are kept.",
+        runbook: &[
+            "`vigie deliveries list` shows them and the last answer of the receiver.",
+            "Repair the receiver, then `vigie deliveries redeliver --parked`: each is checked again before it is sent.",
+        ],
+    },
+    Alert {
         name: "VigieComplaints",
         expr: "sum by (job) (increase(vigie_events_applied_total{signal=\"email.complaint\"}[1d])) > 0.003 * sum by (job) (increase(vigie_events_applied_total{signal=\"email.delivered\"}[1d]))",
         wait: "0m",

@@ -26,6 +26,34 @@ pub(super) const DELIVERIES: Dashboard = Dashboard {
                 "{{status}}",
             )],
         ),
+        row("Destinations"),
+        lines(
+            "Deliveries",
+            "What became of flags at each destination, per hour.",
+            "short",
+            &[(
+                within!("1h", "vigie_deliveries_total" by "destination,outcome"),
+                "{{destination}} {{outcome}}",
+            )],
+        ),
+        lines(
+            "Oldest undelivered flag",
+            "Age of the oldest flag that has neither arrived nor been given up.",
+            "s",
+            &[(
+                "max by (destination) (vigie_delivery_oldest_age_seconds{$S})",
+                "{{destination}}",
+            )],
+        ),
+        lines(
+            "Parked flags",
+            "Given up after the last attempt; they wait to be sent again on request.",
+            "short",
+            &[
+                ("max by (destination) (vigie_delivery_parked{$S})", "{{destination}}"),
+                ("min by (destination) (vigie_delivery_well{$S})", "{{destination}} well"),
+            ],
+        ),
         row("Reported by mail providers"),
         lines(
             "Sent and delivered",

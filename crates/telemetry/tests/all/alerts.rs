@@ -22,6 +22,20 @@ struct Case {
 
 const CASES: &[Case] = &[
     Case {
+        alert: "VigieDestinationFailing",
+        step: 1,
+        at: 30,
+        fires: &[&[(r#"vigie_delivery_well{$I,destination="crm"}"#, "0x40")]],
+        quiet: &[&[(r#"vigie_delivery_well{$I,destination="crm"}"#, "0x5 1x40")]],
+    },
+    Case {
+        alert: "VigieRelancesParked",
+        step: 1,
+        at: 20,
+        fires: &[&[(r#"vigie_delivery_parked{$I,destination="crm"}"#, "3x30")]],
+        quiet: &[&[(r#"vigie_delivery_parked{$I,destination="crm"}"#, "0x30")]],
+    },
+    Case {
         alert: "VigieDown",
         step: 1,
         at: 10,

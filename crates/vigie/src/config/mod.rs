@@ -24,8 +24,8 @@ pub use keys::{Key, KeyKind, Scope, Secret};
 pub use layers::Origin;
 pub use reference::{default_file, reference_file};
 pub use settings::{
-    Archive, Audit, Canary, Data, Kafka, Limits, Links, Log, LogOutput, Pipeline, Query, Rates, Redis, Relance,
-    Scoring, Server, Settings, Store,
+    Archive, Audit, Canary, Data, Delivery, Kafka, Limits, Links, Log, LogOutput, Pipeline, Query, Rates, Redis,
+    Relance, Scoring, Server, Settings, Store,
 };
 pub use types::{Durability, Hosts, LogBackend, LogFilter, Size, StoreBackend};
 pub use webhooks::Webhook;

@@ -305,6 +305,13 @@ settings! {
         /// File of the policies; "" takes the ones compiled in (`config/policies.toml`).
         policies: Option<PathBuf> = "";
     }
+    /// Relances on their way out. Without destinations they are pulled: listed, claimed, or read as CSV.
+    delivery: Delivery {
+        /// File of the destinations: `[[destination]]` entries; README.md has an example. "" delivers nowhere.
+        destinations: Option<PathBuf> = "";
+        /// Age at which a relance that nobody claimed leaves the queue.
+        queue_age: Duration = "14d" in "1h", "365d";
+    }
     /// The log of the process, on standard error.
     log_output: LogOutput {
         /// Lines for people, or JSON for machines.

@@ -46,6 +46,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "vigie-failpoint",
         ],
     ),
+    ("vigie-delivery", &["vigie-event", "vigie-telemetry", "vigie-store"]),
     (
         "vigie-serve",
         &[
@@ -69,6 +70,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "vigie-store",
             "vigie-archive",
             "vigie-audit",
+            "vigie-delivery",
             "vigie-fit",
             "vigie-kafka",
             "vigie-pipeline",

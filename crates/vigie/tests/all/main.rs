@@ -12,6 +12,7 @@
 mod api;
 mod backends;
 mod cdnow;
+mod deliveries;
 mod demo;
 mod deploy;
 mod doors;

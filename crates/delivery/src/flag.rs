@@ -1,0 +1,113 @@
+//! The flag as deliveries see it: JSON of which a few fields are known. It is passed on byte for byte; what it means to a
+//! policy is the relance crate's business.
+
+use serde_json::Value;
+use vigie_event::{FlagId, Timestamp, fingerprint};
+
+/// Where newer and older flags keep the value at stake, in minor or major units alike: it only ranks.
+const AT_STAKE: [&str; 4] = [
+    "/at_stake/minor",
+    "/at_stake",
+    "/value_at_stake/minor",
+    "/value_at_stake",
+];
+/// Where a flag names the channels that the decision chose.
+const CHANNEL: [&str; 2] = ["/channel", "/answer/channel"];
+
+/// A stored flag.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FlagView {
+    /// Its identity.
+    pub id: FlagId,
+    /// Whom it is about: the id, `anonymous:…` for those without a known one.
+    pub customer: String,
+    /// The policy that raised it.
+    pub policy: String,
+    /// `flagged` is to be contacted; everything else is not.
+    pub kind: String,
+    /// When the score reached the threshold.
+    pub raised_at: Timestamp,
+    /// The channel that the decision chose, if it chose one.
+    pub channel: Option<String>,
+    /// What is at stake, where the flag says so.
+    pub at_stake: Option<f64>,
+    /// The score.
+    pub score: f64,
+    /// Everything.
+    pub body: Value,
+}
+
+impl FlagView {
+    /// Reads a stored flag; `None` for bytes that are none.
+    #[must_use]
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let body: Value = serde_json::from_slice(bytes).ok()?;
+        let text = |field: &str| body.get(field).and_then(Value::as_str);
+        Some(Self {
+            id: FlagId::parse(text("id")?)?,
+            customer: text("customer")?.to_owned(),
+            policy: text("policy")?.to_owned(),
+            kind: text("kind")?.to_owned(),
+            raised_at: Timestamp::parse(text("raised_at")?).ok()?,
+            channel: CHANNEL
+                .iter()
+                .find_map(|place| body.pointer(place)?.as_str())
+                .map(str::to_owned),
+            at_stake: AT_STAKE.iter().find_map(|place| body.pointer(place)?.as_f64()),
+            score: body.pointer("/score/value").and_then(Value::as_f64).unwrap_or_default(),
+            body,
+        })
+    }
+
+    /// Whether the flag asks for a contact at all.
+    #[must_use]
+    pub fn wants_contact(&self) -> bool {
+        self.kind == "flagged"
+    }
+
+    /// The customer as a number: what keeps flags of one customer in order. Two customers that share one wait for each other
+    /// needlessly, and nothing worse.
+    #[must_use]
+    pub fn customer_hash(&self) -> u64 {
+        fingerprint([self.customer.as_bytes()])
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// A flag as the relance crate writes it.
+    pub(crate) fn flag(number: u64, customer: &str) -> Value {
+        json!({
+            "id": format!("{number:032x}"), "workspace": "shop", "customer": customer, "policy": "win-back",
+            "policy_version": "0123456789abcdef", "kind": "flagged",
+            "score": {"kind": "attrition", "value": 0.71, "threshold": 0.6}, "raised_at": "2026-11-22T09:00:00.000Z",
+            "stage": "at_risk", "reasons": [{"code": "silence", "text": "no visit for 40 days, usually every 9"}],
+            "model": "btyd@0123456789ab",
+        })
+    }
+
+    #[test]
+    fn flags_of_today_and_of_tomorrow_are_read() {
+        let mut body = flag(7, "C1");
+        let read = |body: &Value| FlagView::read(body.to_string().as_bytes()).unwrap();
+        let view = read(&body);
+        assert_eq!(
+            (view.id, view.at_stake, view.score),
+            (FlagId(7u128.to_be_bytes()), None, 0.71)
+        );
+        assert!(view.wants_contact());
+        body["at_stake"] = json!({"minor": 12_300, "currency": "EUR"});
+        body["channel"] = json!("phone");
+        body["kind"] = json!("held_out");
+        let view = read(&body);
+        assert_eq!(
+            (view.at_stake, view.channel.as_deref()),
+            (Some(12_300.0), Some("phone"))
+        );
+        assert!(!view.wants_contact());
+        assert!(FlagView::read(b"{}").is_none() && FlagView::read(b"\xff").is_none());
+    }
+}

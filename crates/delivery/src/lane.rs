@@ -1,0 +1,800 @@
+//! A lane: the flags of one workspace on their way to one destination. It takes flags in from the store, asks the gate, sends, and
+//! writes down what became of each, in turns; the crate's documentation says what it promises.
+//!
+//! A turn does everything that can be done now and says when there will be more to do. Time comes from outside, so that a
+//! test plays days in no time with the same code.
+
+use crate::Clock;
+use crate::destination::Destination;
+use crate::exit::{Answer, Exit};
+use crate::flag::FlagView;
+use crate::gate::{Gate, Reason, Verdict};
+use crate::journal::{Journal, JournalError};
+use crate::message::Parcel;
+use crate::outbox::{Change, Halt, Open, Outbox, Parked};
+use crate::schedule::Schedule;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use vigie_event::{FlagId, Timestamp, Workspace};
+use vigie_store::{Store, StoreError};
+use vigie_telemetry::{Delivered, DeliveryMetrics};
+
+/// Flags that are taken in at once.
+const INTAKE: usize = 100;
+/// Failures in a row after which a lane counts as failing.
+const FAILING: u32 = 5;
+/// While it fails, time between two new flags.
+const PROBE_MS: i64 = 300_000;
+/// Time after which the gate is asked again when it could not answer.
+const GATE_PAUSE_MS: i64 = 30_000;
+/// Time between two looks at the store for new flags.
+const POLL: Duration = Duration::from_secs(1);
+/// Pause after the store or the journal could not be used.
+const PAUSE: Duration = Duration::from_secs(10);
+/// Longest pause that a receiver may ask for.
+const MAX_PAUSE_MS: i64 = 86_400_000;
+/// Rows read at once to find flags that are to be sent again.
+const PAGE: usize = 1_000;
+/// Parked flags that a status lists.
+const LISTED: usize = 100;
+
+/// What kept a lane from going on. It is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum LaneError {
+    /// The store.
+    #[error("flags cannot be read")]
+    Store(#[from] StoreError),
+    /// The journal.
+    #[error("the lane's journal cannot be written")]
+    Journal(#[from] JournalError),
+}
+
+/// What a lane is made of.
+pub struct Lane<S, G, E> {
+    destination: Arc<Destination>,
+    gate: Arc<G>,
+    exit: E,
+    schedule: Schedule,
+    clock: Clock,
+    metrics: DeliveryMetrics,
+    handle: LaneHandle<S>,
+}
+
+/// A lane as others see it: what it does, and what it can be told. Clones are handles on the same lane.
+pub struct LaneHandle<S> {
+    store: Arc<S>,
+    shared: Arc<Shared>,
+}
+
+impl<S> Clone for LaneHandle<S> {
+    fn clone(&self) -> Self {
+        Self {
+            store: Arc::clone(&self.store),
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+struct Shared {
+    destination: String,
+    workspace: Workspace,
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+struct State {
+    outbox: Outbox,
+    journal: Journal<Change>,
+    /// Whether the numbers of the store were compared with the journal's.
+    compared: bool,
+    failures: u32,
+    probed_at: Timestamp,
+    paused_until: Timestamp,
+    pace: Pace,
+    counts: Counts,
+    last_failure: Option<String>,
+    /// When the first flag that is not taken in was raised.
+    unread_since: Option<Timestamp>,
+}
+
+/// What a lane did since the process started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Arrived.
+    pub delivered: u64,
+    /// Attempts that failed.
+    pub failed: u64,
+    /// Given up after the last attempt.
+    pub parked: u64,
+    /// Not sent, by reason.
+    pub dropped: BTreeMap<&'static str, u64>,
+}
+
+/// What a lane is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LaneStatus {
+    /// Name of the destination.
+    pub destination: String,
+    /// Whose flags.
+    pub workspace: String,
+    /// `ok`, `failing` or `halted`.
+    pub state: &'static str,
+    /// Why it is halted.
+    pub halted: Option<&'static str>,
+    /// Number of the last flag that was taken in.
+    pub read: u64,
+    /// Flags taken in and neither delivered nor given up.
+    pub open: usize,
+    /// Flags given up.
+    pub parked: usize,
+    /// When the oldest flag that has not arrived was raised.
+    pub oldest: Option<String>,
+    /// What became of the last attempt that failed.
+    pub last_failure: Option<String>,
+    /// Since the process started.
+    pub counts: Counts,
+    /// The first parked flags.
+    pub first_parked: Vec<ParkedFlag>,
+}
+
+/// A parked flag in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ParkedFlag {
+    /// Its number in the workspace.
+    pub number: u64,
+    /// Its identity.
+    pub id: String,
+    /// Attempts that failed.
+    pub attempts: u32,
+    /// When it was given up.
+    pub at: String,
+}
+
+/// Which flags are to be sent again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Redelivery {
+    /// These.
+    Ids(Vec<FlagId>),
+    /// Those with these numbers, both included.
+    Range(u64, u64),
+    /// All that are parked.
+    Parked,
+}
+
+/// What a turn did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn {
+    /// Whether another turn may do more at once.
+    pub worked: bool,
+    /// When there is something to do again, as far as is known.
+    pub next: Option<Timestamp>,
+}
+
+impl<S: Store, G: Gate, E: Exit> Lane<S, G, E> {
+    /// Opens a lane with its journal, which lies in `dir`.
+    ///
+    /// # Errors
+    /// The journal.
+    #[expect(clippy::too_many_arguments, reason = "everything that a lane is made of, named once")]
+    pub fn open(
+        dir: &Path,
+        workspace: Workspace,
+        destination: Arc<Destination>,
+        store: Arc<S>,
+        gate: Arc<G>,
+        exit: E,
+        clock: Clock,
+        metrics: DeliveryMetrics,
+    ) -> Result<Self, JournalError> {
+        let place = dir.join(&destination.name).join(file_name(&workspace));
+        let (journal, changes) = Journal::open(&place)?;
+        let state = State {
+            outbox: Outbox::replay(&changes),
+            journal,
+            compared: false,
+            failures: 0,
+            probed_at: Timestamp(i64::MIN),
+            paused_until: Timestamp(i64::MIN),
+            pace: Pace::new(destination.rate, destination.concurrency),
+            counts: Counts::default(),
+            last_failure: None,
+            unread_since: None,
+        };
+        let shared = Shared {
+            destination: destination.name.clone(),
+            workspace,
+            state: Mutex::new(state),
+            wake: Notify::new(),
+        };
+        let handle = LaneHandle {
+            store,
+            shared: Arc::new(shared),
+        };
+        Ok(Self {
+            destination,
+            gate,
+            exit,
+            schedule: Schedule::default(),
+            clock,
+            metrics,
+            handle,
+        })
+    }
+
+    /// A handle on it.
+    #[must_use]
+    pub fn handle(&self) -> LaneHandle<S> {
+        self.handle.clone()
+    }
+
+    /// Takes turns until told to stop. What is being sent then is waited for.
+    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+        while !*stop.borrow() {
+            let wait = match self.turn().await {
+                Ok(Turn { worked: true, .. }) => continue,
+                Ok(Turn { next, .. }) => next.map_or(POLL, |next| {
+                    let ms = next.ms_since((self.clock)()).max(1);
+                    Duration::from_millis(ms.unsigned_abs()).min(POLL)
+                }),
+                Err(error) => {
+                    let LaneHandle { shared, .. } = &self.handle;
+                    tracing::error!(destination = shared.destination, workspace = %shared.workspace, error = &error as &dyn std::error::Error, "a lane stands still; it goes on by itself");
+                    PAUSE
+                }
+            };
+            tokio::select! {
+                stopped = stop.wait_for(|stop| *stop) => drop(stopped),
+                () = self.handle.shared.wake.notified() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Does everything that can be done now.
+    ///
+    /// # Errors
+    /// The store or the journal; whatever was sent is sent again.
+    pub async fn turn(&self) -> Result<Turn, LaneError> {
+        let now = (self.clock)();
+        if self.handle.state().outbox.halt().is_some() || !self.compare().await? {
+            return Ok(Turn {
+                worked: false,
+                next: None,
+            });
+        }
+        let taken = self.take_in(now).await?;
+        let due = self.handle.state().begin(now);
+        let sent = futures::future::join_all(due.iter().map(|(number, open)| self.attempt(*number, *open))).await;
+        let mut worked = taken == INTAKE;
+        for outcome in sent {
+            outcome?;
+            worked = true;
+        }
+        let state = self.handle.state();
+        let next = state.outbox.next_due();
+        let next = next.map(|next| next.max(state.paused_until).max(state.pace.next()));
+        Ok(Turn { worked, next })
+    }
+
+    /// Whether the flag that was read last still has its number.
+    async fn compare(&self) -> Result<bool, LaneError> {
+        let (number, id) = {
+            let state = self.handle.state();
+            if state.compared {
+                return Ok(true);
+            }
+            state.outbox.read()
+        };
+        let same = id.is_none() || self.handle.id_of(number).await? == id;
+        let mut state = self.handle.state();
+        if same {
+            state.compared = true;
+        } else {
+            state.commit(&[Change::Halted(Halt::Renumbered)])?;
+            tracing::error!(
+                destination = self.destination.name,
+                workspace = %self.handle.shared.workspace,
+                "flags have other numbers than before: the store was rebuilt; resume the lane with the number to go on after"
+            );
+        }
+        Ok(same)
+    }
+
+    /// Takes in flags that the store has and the lane has not; how many rows were read.
+    async fn take_in(&self, now: Timestamp) -> Result<usize, LaneError> {
+        let (after, room) = {
+            let state = self.handle.state();
+            (state.outbox.read().0, state.room(now).min(INTAKE))
+        };
+        let rows = self.handle.flags(after, room.max(1)).await?;
+        let since = rows
+            .first()
+            .and_then(|(_, bytes)| FlagView::read(bytes))
+            .map(|flag| flag.raised_at);
+        self.handle.state().unread_since = since;
+        if room == 0 || rows.is_empty() {
+            return Ok(0);
+        }
+        // A number counts only when power loss cannot take it back.
+        self.handle.store.persist().await?;
+        let mut changes = Vec::new();
+        let (mut read, mut held_out) = (None, 0);
+        for (number, bytes) in &rows {
+            let Some(flag) = FlagView::read(bytes) else {
+                tracing::error!(number, workspace = %self.handle.shared.workspace, "a stored flag cannot be read and is passed over");
+                read = Some(Change::Read(*number, None));
+                continue;
+            };
+            read = Some(Change::Read(*number, Some(flag.id)));
+            let policies = &self.destination.policies;
+            if !policies.is_empty() && !policies.contains(&flag.policy) {
+                continue;
+            }
+            if flag.wants_contact() {
+                let open = Open {
+                    id: flag.id,
+                    customer: flag.customer_hash(),
+                    raised_at: flag.raised_at,
+                    attempts: 0,
+                    due: now,
+                };
+                changes.push(Change::Open(*number, open));
+            } else {
+                held_out += 1;
+            }
+        }
+        changes.extend(read);
+        let mut state = self.handle.state();
+        state.commit(&changes)?;
+        state.probed_at = now;
+        state.unread_since = None;
+        if held_out > 0 {
+            *state.counts.dropped.entry(Reason::HeldOut.label()).or_default() += held_out;
+            self.metrics.ended(&self.destination.name, Delivered::Dropped, held_out);
+        }
+        Ok(rows.len())
+    }
+
+    /// One flag whose turn it is: gate, attempt, and what follows.
+    async fn attempt(&self, number: u64, open: Open) -> Result<(), LaneError> {
+        let workspace = &self.handle.shared.workspace;
+        let Some(raw) = self.handle.store.flag(workspace, &open.id).await? else {
+            return self.dropped(number, Reason::Erased);
+        };
+        let Some(flag) = FlagView::read(&raw) else {
+            return self.dropped(number, Reason::Erased);
+        };
+        let now = (self.clock)();
+        match self.gate.ask(workspace, &flag, now).await {
+            Ok(Verdict::Send) => {}
+            Ok(Verdict::Drop(reason)) => return self.dropped(number, reason),
+            Ok(Verdict::Wait(then)) => {
+                let due = then.max(now.plus_ms(1));
+                return Ok(self
+                    .handle
+                    .state()
+                    .commit(&[Change::Open(number, Open { due, ..open })])?);
+            }
+            Err(error) => {
+                tracing::warn!(flag = %open.id, %error, "the gate cannot answer; asked again soon");
+                let due = now.plus_ms(GATE_PAUSE_MS);
+                return Ok(self
+                    .handle
+                    .state()
+                    .commit(&[Change::Open(number, Open { due, ..open })])?);
+            }
+        }
+        let parcel = Parcel {
+            id: open.id,
+            workspace: workspace.clone(),
+            customer: flag.customer,
+            raised_at: flag.raised_at,
+            flag: flag.body,
+            raw,
+        };
+        let answer = self.exit.send(&parcel).await;
+        self.settle(number, open, answer)
+    }
+
+    fn dropped(&self, number: u64, reason: Reason) -> Result<(), LaneError> {
+        let mut state = self.handle.state();
+        state.commit(&[Change::Closed(number)])?;
+        *state.counts.dropped.entry(reason.label()).or_default() += 1;
+        self.metrics.ended(&self.destination.name, Delivered::Dropped, 1);
+        Ok(())
+    }
+
+    fn settle(&self, number: u64, open: Open, answer: Answer) -> Result<(), LaneError> {
+        let (now, name) = ((self.clock)(), self.destination.name.as_str());
+        let mut state = self.handle.state();
+        if answer.is_success() {
+            state.commit(&[Change::Closed(number)])?;
+            state.counts.delivered += 1;
+            self.metrics.ended(name, Delivered::Delivered, 1);
+            if state.failures >= FAILING {
+                tracing::info!(destination = name, workspace = %self.handle.shared.workspace, "deliveries succeed again");
+                state.recover(now)?;
+            }
+            state.failures = 0;
+            return Ok(());
+        }
+        let (code, asked) = match answer {
+            Answer::Status { code, retry_after } => (code, retry_after),
+            Answer::Failed(_) => (0, None),
+        };
+        let flag = Open {
+            attempts: open.attempts + 1,
+            ..open
+        };
+        let mut changes = Vec::with_capacity(2);
+        match self.schedule.after(flag.attempts, &flag.id, asked) {
+            Some(delay) => {
+                let due = now.plus_ms(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX));
+                changes.push(Change::Open(number, Open { due, ..flag }));
+            }
+            None => changes.push(Change::Parked(number, Parked { flag, at: now })),
+        }
+        if code == 410 {
+            changes.push(Change::Halted(Halt::Gone));
+        }
+        state.commit(&changes)?;
+        state.counts.failed += 1;
+        state.failures = state.failures.saturating_add(1);
+        state.last_failure = Some(answer.describe());
+        self.metrics.ended(name, Delivered::Failed, 1);
+        if matches!(changes.first(), Some(Change::Parked(..))) {
+            state.counts.parked += 1;
+            self.metrics.ended(name, Delivered::Parked, 1);
+            tracing::error!(destination = name, flag = %flag.id, number, answer = answer.describe(), "a flag is parked after its last attempt; send it again with `vigie deliveries redeliver`");
+        } else {
+            tracing::warn!(destination = name, flag = %flag.id, number, attempt = flag.attempts, answer = answer.describe(), "a delivery failed");
+        }
+        if code == 410 {
+            tracing::error!(
+                destination = name,
+                "the receiver is gone (410): nothing is sent until `vigie deliveries resume`"
+            );
+        }
+        // Too many requests, or closed for a while: that is about the receiver, not about the flag.
+        if let (429 | 503, Some(asked)) = (code, asked) {
+            let pause = i64::try_from(asked.as_millis())
+                .unwrap_or(MAX_PAUSE_MS)
+                .min(MAX_PAUSE_MS);
+            state.paused_until = state.paused_until.max(now.plus_ms(pause));
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    /// Writes changes down, then makes them.
+    fn commit(&mut self, changes: &[Change]) -> Result<(), JournalError> {
+        self.journal.append(changes, false)?;
+        changes.iter().for_each(|change| self.outbox.apply(change));
+        if self.journal.is_long() {
+            self.journal.rewrite(&self.outbox.snapshot())?;
+        }
+        Ok(())
+    }
+
+    /// How many flags may be taken in now.
+    fn room(&self, now: Timestamp) -> usize {
+        if self.failures < FAILING {
+            self.outbox.room()
+        } else if now.0.saturating_sub(self.probed_at.0) >= PROBE_MS {
+            self.outbox.room().min(1)
+        } else {
+            0
+        }
+    }
+
+    /// The flags to be sent now.
+    fn begin(&mut self, now: Timestamp) -> Vec<(u64, Open)> {
+        if now < self.paused_until {
+            return Vec::new();
+        }
+        let allowed = self.pace.allowed(now);
+        let due = self.outbox.due(now, allowed);
+        self.pace.take(due.len());
+        due
+    }
+
+    /// The receiver is back: what waits for another attempt need not wait any longer.
+    fn recover(&mut self, now: Timestamp) -> Result<(), JournalError> {
+        let waiting = self
+            .outbox
+            .open()
+            .filter(|(_, open)| open.attempts > 0 && open.due > now);
+        let changes: Vec<_> = waiting
+            .map(|(number, open)| Change::Open(number, Open { due: now, ..*open }))
+            .collect();
+        self.commit(&changes)
+    }
+}
+
+impl<S: Store> LaneHandle<S> {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn flags(&self, after: u64, limit: usize) -> Result<Vec<(u64, bytes::Bytes)>, StoreError> {
+        self.store.flags(&self.shared.workspace, after, limit).await
+    }
+
+    /// Name of its destination.
+    #[must_use]
+    pub fn destination(&self) -> &str {
+        &self.shared.destination
+    }
+
+    /// Whose flags it sends.
+    #[must_use]
+    pub fn workspace(&self) -> &Workspace {
+        &self.shared.workspace
+    }
+
+    /// When the oldest flag that has not arrived was raised, how many are parked, and whether the lane is well.
+    #[must_use]
+    pub fn vitals(&self) -> (Option<Timestamp>, usize, bool) {
+        let state = self.state();
+        let well = state.failures < FAILING && state.outbox.halt().is_none();
+        (state.oldest(), state.outbox.parked().len(), well)
+    }
+
+    /// What it is doing.
+    #[must_use]
+    pub fn status(&self) -> LaneStatus {
+        let state = self.state();
+        let halted = state.outbox.halt();
+        let listed = state.outbox.parked().take(LISTED).map(|(number, parked)| ParkedFlag {
+            number,
+            id: parked.flag.id.to_string(),
+            attempts: parked.flag.attempts,
+            at: parked.at.to_string(),
+        });
+        LaneStatus {
+            destination: self.shared.destination.clone(),
+            workspace: self.shared.workspace.to_string(),
+            state: match halted {
+                Some(_) => "halted",
+                None if state.failures >= FAILING => "failing",
+                None => "ok",
+            },
+            halted: halted.map(Halt::label),
+            read: state.outbox.read().0,
+            open: state.outbox.open().len(),
+            parked: state.outbox.parked().len(),
+            oldest: state.oldest().map(|oldest| oldest.to_string()),
+            last_failure: state.last_failure.clone(),
+            counts: state.counts.clone(),
+            first_parked: listed.collect(),
+        }
+    }
+
+    /// Goes on after a halt; `after` says behind which number, which a renumbered lane needs. `false` when it is needed
+    /// and not given.
+    ///
+    /// # Errors
+    /// The store or the journal.
+    pub async fn resume(&self, after: Option<u64>) -> Result<bool, LaneError> {
+        let renumbered = self.state().outbox.halt() == Some(Halt::Renumbered);
+        let mut changes = vec![Change::Resumed];
+        match after {
+            None if renumbered => return Ok(false),
+            None => {}
+            Some(number) => {
+                if renumbered {
+                    changes.extend(self.renumber(number).await?);
+                }
+                changes.push(Change::Read(number, self.id_of(number).await?));
+            }
+        }
+        let mut state = self.state();
+        state.commit(&changes)?;
+        (state.failures, state.paused_until, state.compared) = (0, Timestamp(i64::MIN), true);
+        drop(state);
+        self.shared.wake.notify_one();
+        Ok(true)
+    }
+
+    async fn id_of(&self, number: u64) -> Result<Option<FlagId>, StoreError> {
+        let Some(before) = number.checked_sub(1) else {
+            return Ok(None);
+        };
+        let rows = self.flags(before, 1).await?;
+        let row = rows.first().filter(|(found, _)| *found == number);
+        Ok(row.and_then(|(_, bytes)| FlagView::read(bytes)).map(|flag| flag.id))
+    }
+
+    /// Gives what is open or parked the numbers that its flags have now; those above `last` come by themselves.
+    async fn renumber(&self, last: u64) -> Result<Vec<Change>, StoreError> {
+        let (open, parked): (Vec<_>, Vec<_>) = {
+            let state = self.state();
+            (
+                state.outbox.open().map(|(number, open)| (number, *open)).collect(),
+                state
+                    .outbox
+                    .parked()
+                    .map(|(number, parked)| (number, *parked))
+                    .collect(),
+            )
+        };
+        let old = open
+            .iter()
+            .map(|(number, _)| number)
+            .chain(parked.iter().map(|(number, _)| number));
+        let mut changes: Vec<_> = old.map(|number| Change::Closed(*number)).collect();
+        let open: BTreeMap<_, _> = open.into_iter().map(|(_, open)| (open.id, open)).collect();
+        let parked: BTreeMap<_, _> = parked.into_iter().map(|(_, parked)| (parked.flag.id, parked)).collect();
+        let mut after = 0;
+        while after < last {
+            let rows = self.flags(after, PAGE).await?;
+            let Some((end, _)) = rows.last() else { break };
+            after = *end;
+            for (number, bytes) in rows.iter().take_while(|(number, _)| *number <= last) {
+                let Some(id) = FlagView::read(bytes).map(|flag| flag.id) else {
+                    continue;
+                };
+                changes.extend(open.get(&id).map(|open| Change::Open(*number, *open)));
+                changes.extend(parked.get(&id).map(|parked| Change::Parked(*number, *parked)));
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Opens flags again, whatever became of them; they pass the gate like any other. Answers how many.
+    ///
+    /// # Errors
+    /// The store or the journal. Flags beyond the bound of open ones are left as they are.
+    pub async fn redeliver(&self, which: &Redelivery, now: Timestamp) -> Result<usize, LaneError> {
+        let read = self.state().outbox.read().0;
+        let again = |number, id, customer, raised_at| {
+            let open = Open {
+                id,
+                customer,
+                raised_at,
+                attempts: 0,
+                due: now,
+            };
+            Change::Open(number, open)
+        };
+        let mut changes = Vec::new();
+        match which {
+            Redelivery::Parked => {
+                let state = self.state();
+                let parked = state
+                    .outbox
+                    .parked()
+                    .map(|(number, Parked { flag, .. })| again(number, flag.id, flag.customer, flag.raised_at));
+                changes.extend(parked);
+            }
+            Redelivery::Ids(_) | Redelivery::Range(..) => {
+                let (first, last) = match which {
+                    Redelivery::Range(first, last) => (*first, *last),
+                    _ => (1, read),
+                };
+                let mut after = first.saturating_sub(1);
+                // What is not read yet comes by itself.
+                while after < last.min(read) {
+                    let rows = self.flags(after, PAGE).await?;
+                    let Some((end, _)) = rows.last() else { break };
+                    after = *end;
+                    let rows = rows.iter().take_while(|(number, _)| *number <= last.min(read));
+                    for (number, flag) in rows.filter_map(|(number, bytes)| Some((*number, FlagView::read(bytes)?))) {
+                        let wanted = match which {
+                            Redelivery::Ids(ids) => ids.contains(&flag.id),
+                            _ => true,
+                        };
+                        if wanted && flag.wants_contact() {
+                            changes.push(again(number, flag.id, flag.customer_hash(), flag.raised_at));
+                        }
+                    }
+                }
+            }
+        }
+        let mut state = self.state();
+        changes.truncate(crate::outbox::MAX_OPEN.saturating_sub(state.outbox.open().len()));
+        state.commit(&changes)?;
+        drop(state);
+        self.shared.wake.notify_one();
+        Ok(changes.len())
+    }
+}
+
+impl State {
+    fn oldest(&self) -> Option<Timestamp> {
+        let open = self.outbox.open().map(|(_, open)| open.raised_at).min();
+        [open, self.unread_since].into_iter().flatten().min()
+    }
+}
+
+/// The name of a workspace's journal: readable where the name allows it, never a path.
+pub(crate) fn file_name(workspace: &Workspace) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    let name: String = workspace
+        .as_str()
+        .bytes()
+        .map(|byte| match plain(byte) {
+            true => char::from(byte).to_string(),
+            false => format!("%{byte:02x}"),
+        })
+        .collect();
+    if name.len() <= 200 {
+        return format!("{name}.journal");
+    }
+    let hash = vigie_event::fingerprint([workspace.as_str().as_bytes()]);
+    format!("{}~{hash:016x}.journal", name.get(..150).unwrap_or_default())
+}
+
+/// A token bucket: so many requests a second, and at once no more than the concurrency.
+struct Pace {
+    per_second: i64,
+    capacity: i64,
+    /// Thousandths of a request.
+    tokens: i64,
+    at: Timestamp,
+}
+
+impl Pace {
+    fn new(per_second: u32, concurrency: usize) -> Self {
+        let capacity = i64::try_from(concurrency).unwrap_or(1).max(1) * 1_000;
+        Self {
+            per_second: i64::from(per_second.max(1)),
+            capacity,
+            tokens: capacity,
+            at: Timestamp(i64::MIN),
+        }
+    }
+
+    fn allowed(&mut self, now: Timestamp) -> usize {
+        let passed = now.0.saturating_sub(self.at.0).max(0);
+        self.tokens = passed
+            .saturating_mul(self.per_second)
+            .saturating_add(self.tokens)
+            .min(self.capacity);
+        self.at = self.at.max(now);
+        usize::try_from(self.tokens / 1_000).unwrap_or(0)
+    }
+
+    fn take(&mut self, requests: usize) {
+        self.tokens -= i64::try_from(requests).unwrap_or(0) * 1_000;
+    }
+
+    /// When the next request is allowed.
+    fn next(&self) -> Timestamp {
+        let lacking = (1_000 - self.tokens).max(0);
+        self.at.plus_ms((lacking + self.per_second - 1) / self.per_second)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_never_sends_faster_than_its_rate() {
+        let mut pace = Pace::new(50, 4);
+        let mut sent = 0;
+        for ms in 0..10_000 {
+            let allowed = pace.allowed(Timestamp(ms));
+            assert!(allowed <= 4);
+            pace.take(allowed);
+            sent += allowed;
+        }
+        assert!((500..=504).contains(&sent), "{sent} in ten seconds");
+    }
+
+    #[test]
+    fn journals_of_workspaces_have_names_of_their_own() {
+        let name = |text: &str| file_name(&Workspace::new(text).unwrap());
+        assert_eq!(name("shop"), "shop.journal");
+        assert_eq!(name("../x"), "%2e%2e%2fx.journal");
+        assert_ne!(name("a/b"), name("a%2fb"));
+        assert!(name(&"é".repeat(100)).len() <= 200);
+        assert_ne!(name(&"é".repeat(100)), name(&format!("{}z", "é".repeat(99))));
+    }
+}
