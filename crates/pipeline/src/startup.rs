@@ -71,7 +71,14 @@ pub async fn backlog<L: Log, S: Store>(log: &L, store: &S) -> Result<BTreeMap<Wo
             Some(bytes) => Meta::decode(&bytes).ok_or(WorkerError::Meta { partition })?,
             None => Meta::default(),
         };
-        let _ = states.insert(partition, PartitionState { meta, active: None });
+        let _ = states.insert(
+            partition,
+            PartitionState {
+                meta,
+                active: None,
+                since: None,
+            },
+        );
     }
     Ok(survey(log, &states).await?.events)
 }

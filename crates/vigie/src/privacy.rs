@@ -21,7 +21,7 @@ use crate::auditor::problem;
 use crate::backends::{AnyLog, AnyStore};
 use crate::cli::{Failure, Format, RemoteArgs, print};
 use crate::client::{Server, table};
-use crate::past::{Service, shelved};
+use crate::past::Service;
 use anyhow::{Context, Result, anyhow};
 use axum::body::Bytes;
 use axum::extract::State;
@@ -167,7 +167,7 @@ impl Privacy {
         );
         let filter = Filter::parse(&condition, (self.past.clock)())?;
         // The tail first: what moves into the archive meanwhile is then seen twice rather than not at all.
-        let tail = self.past.archivist.tail().await.map_err(anyhow::Error::msg)?;
+        let tail = self.past.tail().await?;
         let mut reader = self.past.archive.read(Reading {
             payload: true,
             filter: Some(filter),
@@ -182,7 +182,7 @@ impl Privacy {
                 found.extend(event_of(record).map(|event| (row.position, event)));
             }
         }
-        for row in tail.into_iter().map(shelved) {
+        for row in tail {
             let record = Record::decode(&row.bytes).map_err(|error| anyhow!("record at {}: {error}", row.position))?;
             let settled = !matches!(row.judgement, Judgement::Forwarded | Judgement::Repeated);
             let event = event_of(record).filter(|event| settled && subject.names(event));

@@ -338,23 +338,21 @@ pub(crate) async fn start(config: &Config, clock: Clock, roles: &Roles) -> Resul
             .map_err(Into::into)
     });
     ready.store(true, Ordering::Release);
-    let gauges = Gauges {
-        archive,
-        // What others take in is not in this process's counters.
-        alone: !roles.shared,
-        ..Gauges::new(
-            config,
-            metrics.clone(),
-            Arc::clone(&log),
-            intake.clone(),
-            if roles.has(Role::Worker) {
-                working.clone()
-            } else {
-                status
-            },
-            Arc::clone(&clock),
-        )
-    };
+    let mut gauges = Gauges::new(
+        config,
+        metrics.clone(),
+        Arc::clone(&log),
+        intake.clone(),
+        if roles.has(Role::Worker) {
+            working.clone()
+        } else {
+            status
+        },
+        Arc::clone(&clock),
+    );
+    gauges.archive = archive;
+    // What others take in is not in this process's counters.
+    gauges.alone = !roles.shared;
     let state = (Arc::clone(&log), Arc::clone(&ready), working.clone());
     watch_over(exporter, metrics, state, gauges);
     drop(tokio::spawn(mind_the_reserve(log)));

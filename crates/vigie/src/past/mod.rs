@@ -15,4 +15,4 @@ mod tables;
 pub(crate) use house::{House, place};
 pub(crate) use rebuild::rebuild;
 pub(crate) use service::Service;
-pub(crate) use shelf::{Kept, shelved};
+pub(crate) use shelf::Kept;

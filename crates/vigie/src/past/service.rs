@@ -6,6 +6,7 @@ use super::shelf::shelved;
 use super::tables::Tables;
 use crate::backends::AnyLog;
 use crate::clocks::Clock;
+use anyhow::Result;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -47,13 +48,13 @@ impl<S> Clone for Service<S> {
 }
 
 impl<S: Store> Service<S> {
-    async fn tail(&self) -> Result<Vec<Row>, PastError> {
+    /// What is folded and not archived yet, as far as this process can know it.
+    pub(crate) async fn tail(&self) -> Result<Vec<Row>> {
         let Some(archivist) = &self.archivist else {
-            let refreshed = self.archive.refresh().await;
-            refreshed.map_err(|error| PastError::Unavailable(error.to_string()))?;
+            self.archive.refresh().await?;
             return Ok(Vec::new());
         };
-        let tail = archivist.tail().await.map_err(PastError::Unavailable)?;
+        let tail = archivist.tail().await.map_err(anyhow::Error::msg)?;
         Ok(tail.into_iter().map(shelved).collect())
     }
 
@@ -74,7 +75,7 @@ impl<S: Store> Service<S> {
             active: Arc::clone(&self.active),
             now: (self.clock)(),
         };
-        let tail = self.tail().await?;
+        let tail = self.tail().await.map_err(unavailable)?;
         let answer = Database::new(&self.archive, Some(workspace), (self.clock)())
             .with_live(Arc::new(tables))
             .with_tail(&tail)
@@ -99,19 +100,22 @@ impl<S: Store> Service<S> {
         period: Period,
     ) -> Result<serde_json::Value, PastError> {
         let _turn = self.turns.acquire().await;
-        let tail = self.tail().await?;
+        let tail = self.tail().await.map_err(unavailable)?;
         let asked = Asked {
             key: CustomerKey::new(workspace, person),
             from: period.from,
             to: period.to.unwrap_or_else(|| (self.clock)()),
         };
-        let failed = |error: anyhow::Error| PastError::Unavailable(format!("{error:#}"));
         let told = history(&self.archive, &tail, self.store.partitions(), &asked)
             .await
-            .map_err(failed)?;
+            .map_err(unavailable)?;
         let told = told.ok_or(PastError::UnknownCustomer)?;
-        serde_json::to_value(told).map_err(|error| failed(error.into()))
+        serde_json::to_value(told).map_err(|error| unavailable(error.into()))
     }
+}
+
+fn unavailable(error: anyhow::Error) -> PastError {
+    PastError::Unavailable(format!("{error:#}"))
 }
 
 /// Who is at fault for an answer that failed.

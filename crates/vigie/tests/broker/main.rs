@@ -12,7 +12,6 @@
 #[allow(dead_code, reason = "shared with crates/kafka, which uses all of it")]
 mod broker;
 #[path = "../../../store/tests/all/redis/server.rs"]
-#[allow(dead_code, reason = "shared with crates/store, which uses all of it")]
 mod redis;
 mod roles;
 #[path = "../all/support.rs"]
