@@ -115,7 +115,7 @@ test-long: python-env node-env
 # Both packages in one selection: with another one, features of dependencies differ and DataFusion is compiled again.
 load:
 	$(CARGO) build --release --locked -p vigie -p vigie-load-tests
-	target/release/vigie-load-tests $(ARGS)
+	"$${CARGO_TARGET_DIR:-target}/release/vigie-load-tests" $(ARGS)
 
 # The interpreter and the pinned packages for tests of client SDKs.
 python-env: $(PYTHON_ENV)/.installed
