@@ -51,6 +51,38 @@ async fn a_customer_has_scores_reasons_evidence_and_forecast() {
 }
 
 #[tokio::test]
+async fn churn_is_taken_apart_and_told_in_the_language_that_was_asked_for() {
+    let house = House::new().await;
+    let ada = known("ada");
+    house
+        .put(&shop(), vec![(ada.clone(), buyer(&ada, &[200, 170, 140, 110, 80]))])
+        .await;
+    let c = house.get("/v1/customers/ada").await.json();
+    for churn in c["churn"].as_array().unwrap() {
+        let score = churn["score"].as_f64().unwrap();
+        let terms = churn["contributions"].as_array().unwrap().iter();
+        let logit: f64 = terms.map(|term| term["log_odds"].as_f64().unwrap()).sum();
+        assert!((score - 1.0 / (1.0 + (-logit).exp())).abs() < 1e-9, "{churn}");
+        let ends = [0, 1].map(|end| churn["interval"][end].as_f64().unwrap());
+        assert!(ends[0] < score && score < ends[1], "{churn}");
+    }
+    assert!((1..=3).contains(&c["churn_reasons"].as_array().unwrap().len()), "{c}");
+    let french = house.get("/v1/customers/ada?lang=fr").await.json();
+    let first = |c: &Value| c["reasons"][0]["text"].as_str().unwrap().to_owned();
+    assert!(
+        first(&french).contains(" du ") || first(&french).contains(" le "),
+        "{french}"
+    );
+    assert_eq!(first(&house.get("/v1/customers/ada?lang=en").await.json()), first(&c));
+    assert_eq!(c["churn"], french["churn"], "the language changes no number");
+    let refused = house.get("/v1/customers/ada?lang=tlh").await;
+    assert_eq!(
+        (refused.status, &refused.json()["code"]),
+        (StatusCode::BAD_REQUEST, &json!("bad_query"))
+    );
+}
+
+#[tokio::test]
 async fn at_asks_for_a_later_instant_and_the_forecast_crossing_is_where_the_score_crosses() {
     let house = House::new().await;
     let ada = known("ada");
