@@ -20,6 +20,9 @@ pub fn is_client(headers: &HeaderMap, body: &[u8]) -> bool {
     }
     let beginning = body.get(..LOOKED_AT.min(body.len())).unwrap_or_default();
     let text = String::from_utf8_lossy(beginning);
+    if comes_from_a_server(&text) {
+        return true;
+    }
     let Some(library) = text.find("\"library\"") else {
         return false;
     };
@@ -30,6 +33,14 @@ pub fn is_client(headers: &HeaderMap, body: &[u8]) -> bool {
         .next()
         .unwrap_or_default();
     LIBRARIES.iter().any(|name| named.contains(name))
+}
+
+/// Its libraries for servers call themselves what Segment's do, but say of each message that it comes from a server.
+fn comes_from_a_server(text: &str) -> bool {
+    text.split("\"channel\"").skip(1).any(|rest| {
+        let value = rest.trim_start().strip_prefix(':').unwrap_or_default();
+        value.trim_start().starts_with("\"server\"")
+    })
 }
 
 /// What its browser client loads before it sends: a source without destinations, so that it sends here and nowhere else.
