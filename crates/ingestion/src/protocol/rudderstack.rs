@@ -11,6 +11,8 @@ use std::borrow::Cow;
 const LOOKED_AT: usize = 4 << 10;
 /// Names of its libraries, as they stand in `context.library.name` or beside it.
 const LIBRARIES: &[&str] = &["RudderLabs", "rudder-", "rudderstack"];
+/// How the names begin that its libraries for servers share with Segment's.
+const SHARED: &str = "\"analytics-";
 
 /// Whether a request to one of the shared paths comes from one of its clients.
 #[must_use]
@@ -29,7 +31,15 @@ pub fn is_client(headers: &HeaderMap, body: &[u8]) -> bool {
         .split('}')
         .next()
         .unwrap_or_default();
-    LIBRARIES.iter().any(|name| named.contains(name))
+    LIBRARIES.iter().any(|name| named.contains(name)) || (named.contains(SHARED) && comes_from_a_server(&text))
+}
+
+/// Its libraries for servers say of each message that it comes from one.
+fn comes_from_a_server(text: &str) -> bool {
+    text.split("\"channel\"").skip(1).any(|rest| {
+        let value = rest.trim_start().strip_prefix(':').unwrap_or_default();
+        value.trim_start().starts_with("\"server\"")
+    })
 }
 
 /// What its browser client loads before it sends: a source without destinations, so that it sends here and nowhere else.

@@ -332,7 +332,7 @@ async fn posthog_events_and_their_meaning() {
             json!({"alias": "old"}),
             Signal::Alias,
             Some("42"),
-            None,
+            Some("42"),
         ),
         (
             "$screen",
