@@ -308,7 +308,7 @@ impl<S: Store, G: Gate, E: Exit> Lane<S, G, E> {
     async fn take_in(&self, now: Timestamp) -> Result<usize, LaneError> {
         let (after, room) = {
             let state = self.handle.state();
-            (state.outbox.read().0, state.room(now).min(INTAKE))
+            (state.outbox.read().0, state.room(now))
         };
         let rows = self.handle.flags(after, room.max(1)).await?;
         let since = rows
@@ -484,7 +484,9 @@ impl State {
     /// How many flags may be taken in now.
     fn room(&self, now: Timestamp) -> usize {
         if self.failures < FAILING {
-            self.outbox.room()
+            // What could be sent at once already is reason enough not to hurry.
+            let due = self.outbox.due(now, INTAKE).len();
+            self.outbox.room().min(INTAKE - due)
         } else if now.0.saturating_sub(self.probed_at.0) >= PROBE_MS {
             self.outbox.room().min(1)
         } else {
