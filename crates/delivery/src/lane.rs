@@ -3,6 +3,8 @@
 //!
 //! A turn does everything that can be done now and says when there will be more to do. Time comes from outside, so that a
 //! test plays days in no time with the same code.
+//!
+//! Length: the lane and its handle share one locked state; apart, each half would have to show its inside to the other.
 
 use crate::Clock;
 use crate::destination::Destination;
