@@ -4,6 +4,8 @@ import http.server
 import json
 import os
 import ssl
+import sys
+import threading
 import time
 from datetime import datetime, timezone
 
@@ -12,15 +14,20 @@ from standardwebhooks.webhooks import Webhook
 webhook = Webhook(os.environ["SECRET"])
 fail_every = int(os.environ.get("FAIL_EVERY", "0"))
 calls = 0
+turn = threading.Lock()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        with turn:
+            self.answer(body)
+
+    def answer(self, body):
         global calls
         calls += 1
-        body = self.rfile.read(int(self.headers["content-length"]))
         told = {"id": self.headers["webhook-id"], "verified": False}
         try:
             told["customer"] = webhook.verify(body, dict(self.headers))["data"]["customer"]
@@ -32,7 +39,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(told["status"])
         self.send_header("content-length", "0")
         self.end_headers()
-        print(json.dumps(told), flush=True)
+        sys.stdout.write(json.dumps(told) + "\n")
+        sys.stdout.flush()
 
     def log_message(self, *_):
         pass
