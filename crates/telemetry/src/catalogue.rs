@@ -265,6 +265,18 @@ catalogue! {
         "Decisions of relance policies.",
         "refused near 100 %: consent or pressure caps stop a policy. A jump of flagged: a policy or model changed.";
 
+    REFUSALS = "vigie_refusals_total", Kind::Counter, Count,
+        [bounded("policy", 100, "policies of the configuration"), closed("reason", &["objected", "no_consent", "anonymous",
+            "few_purchases", "many_purchases", "little_activity", "gone_too_long", "not_eligible", "no_channel",
+            "open_complaint", "inbound_contact", "recent_attention", "capped", "unprofitable", "quiet"])],
+        "Customers at a policy's threshold who were not flagged, by the reason; once for each time the reason is met.",
+        "capped or recent_attention rising: other tools contact the same people. unprofitable: costs or margin are wrong.";
+    FLAG_ENDS = "vigie_flag_ends_total", Kind::Counter, Count,
+        [bounded("policy", 100, "policies of the configuration"), closed("end", &["returned", "lost", "recalled",
+            "held_out_returned", "held_out_lost", "held_out_recalled"])],
+        "How flags came to their end, held-out customers apart.",
+        "recalled rising: purchases arrive late, look at the source. The shares of returned, treated and held out, show the effect.";
+
     PROCESS_CPU = "process_cpu_seconds_total", Kind::Counter, Seconds, [],
         "Processor time of the process.",
         "At the number of cores the process is the limit: add cores or take partitions away from it.";

@@ -86,6 +86,60 @@ closed_label! {
 }
 
 closed_label! {
+    /// Why a policy did not flag a customer.
+    RefusalReason {
+        /// Refused profiling or marketing.
+        Objected = "objected",
+        /// Never consented.
+        NoConsent = "no_consent",
+        /// No id to contact by.
+        Anonymous = "anonymous",
+        /// Too few purchase days.
+        FewPurchases = "few_purchases",
+        /// Too many purchase days.
+        ManyPurchases = "many_purchases",
+        /// Too few active days.
+        LittleActivity = "little_activity",
+        /// Silent for too long.
+        GoneTooLong = "gone_too_long",
+        /// The policy's predicate does not hold.
+        NotEligible = "not_eligible",
+        /// No channel may be used.
+        NoChannel = "no_channel",
+        /// Waits for the answer to a complaint.
+        OpenComplaint = "open_complaint",
+        /// Has called or written a short while ago.
+        InboundContact = "inbound_contact",
+        /// Was contacted a short while ago.
+        RecentAttention = "recent_attention",
+        /// Was contacted often enough.
+        Capped = "capped",
+        /// A contact would cost more than it saves.
+        Unprofitable = "unprofitable",
+        /// No hour for a contact in time.
+        Quiet = "quiet",
+    }
+}
+
+closed_label! {
+    /// How a flag came to its end.
+    FlagEnd {
+        /// The customer came back.
+        Returned = "returned",
+        /// The customer did not.
+        Lost = "lost",
+        /// The flag was wrong.
+        Recalled = "recalled",
+        /// A held-out customer came back.
+        HeldOutReturned = "held_out_returned",
+        /// A held-out customer did not.
+        HeldOutLost = "held_out_lost",
+        /// The flag of a held-out customer was wrong.
+        HeldOutRecalled = "held_out_recalled",
+    }
+}
+
+closed_label! {
     /// Class of an HTTP status.
     StatusClass {
         /// 100 to 199.
@@ -479,25 +533,46 @@ impl AuditMetrics {
 #[derive(Clone, Debug)]
 pub struct RelanceMetrics {
     flags: Family<ByValue<Counter>>,
+    refusals: Family<ByValue<Counter>>,
+    ends: Family<ByValue<Counter>>,
 }
 
 impl RelanceMetrics {
     fn register(registry: &Arc<Registry>) -> RelanceMetrics {
-        let (registry, metric) = (Arc::clone(registry), &catalogue::FLAGS);
+        let by_policy = |metric: &'static Metric, label: &'static str, values: Vec<&'static str>| {
+            let registry = Arc::clone(registry);
+            Family::new(metric.bound("policy"), move |policy| {
+                let values = values.iter();
+                ByValue::new(values.map(|value| registry.counter(metric, &[("policy", policy), (label, *value)])))
+            })
+        };
+        let decisions = Decision::ALL.iter().map(|decision| decision.as_str()).collect();
+        let reasons = RefusalReason::ALL.iter().map(|reason| reason.as_str()).collect();
+        let ends = FlagEnd::ALL.iter().map(|end| end.as_str()).collect();
         RelanceMetrics {
-            flags: Family::new(metric.bound("policy"), move |policy| {
-                ByValue::new(
-                    Decision::ALL.iter().map(|decision| {
-                        registry.counter(metric, &[("policy", policy), ("decision", decision.as_str())])
-                    }),
-                )
-            }),
+            flags: by_policy(&catalogue::FLAGS, "decision", decisions),
+            refusals: by_policy(&catalogue::REFUSALS, "reason", reasons),
+            ends: by_policy(&catalogue::FLAG_ENDS, "end", ends),
         }
     }
 
     /// `policy` took `decision` on `count` customers.
     pub fn decided(&self, policy: &str, decision: Decision, count: u64) {
         if let Some(counter) = self.flags.get(policy).at(decision as usize) {
+            counter.increment(count);
+        }
+    }
+
+    /// `policy` refused `count` customers for `reason`.
+    pub fn refused(&self, policy: &str, reason: RefusalReason, count: u64) {
+        if let Some(counter) = self.refusals.get(policy).at(reason as usize) {
+            counter.increment(count);
+        }
+    }
+
+    /// `count` flags of `policy` came to this `end`.
+    pub fn ended(&self, policy: &str, end: FlagEnd, count: u64) {
+        if let Some(counter) = self.ends.get(policy).at(end as usize) {
             counter.increment(count);
         }
     }
@@ -589,6 +664,12 @@ mod tests {
         }
         for decision in Decision::ALL {
             metrics.relance.decided("win-back", *decision, 1);
+        }
+        for reason in RefusalReason::ALL {
+            metrics.relance.refused("win-back", *reason, 1);
+        }
+        for end in FlagEnd::ALL {
+            metrics.relance.ended("win-back", *end, 1);
         }
     }
 
@@ -707,6 +788,16 @@ mod tests {
             &catalogue::FLAGS,
             "decision",
             Decision::ALL.iter().map(|v| v.as_str()).collect(),
+        );
+        check(
+            &catalogue::REFUSALS,
+            "reason",
+            RefusalReason::ALL.iter().map(|v| v.as_str()).collect(),
+        );
+        check(
+            &catalogue::FLAG_ENDS,
+            "end",
+            FlagEnd::ALL.iter().map(|v| v.as_str()).collect(),
         );
         check(
             &catalogue::HTTP_REQUEST_DURATION,

@@ -37,7 +37,7 @@ mod stopwatch;
 
 pub use exporter::{BuildInfo, Exporter, TelemetryError};
 pub use handles::{
-    ArchiveMetrics, AuditMetrics, AuditVerdict, Cause, Decision, EventMetrics, HttpMetrics, LogMetrics, Metrics,
-    Outcome, PipelineMetrics, RelanceMetrics, StatusClass, StoreMetrics,
+    ArchiveMetrics, AuditMetrics, AuditVerdict, Cause, Decision, EventMetrics, FlagEnd, HttpMetrics, LogMetrics,
+    Metrics, Outcome, PipelineMetrics, RefusalReason, RelanceMetrics, StatusClass, StoreMetrics,
 };
 pub use stopwatch::{Lap, Stopwatch};
