@@ -51,6 +51,9 @@ enum Command {
     /// Rebuild the store of a stopped server from its archive
     Rebuild(commands_past::RebuildArgs),
     Replay(Box<crate::replay::Replay>),
+    /// Check a policy file, or compare two
+    #[command(subcommand)]
+    Policy(crate::policy::PolicyCommand),
     Fit(crate::fitting::Fit),
     Backtest(crate::fitting::BacktestArgs),
     /// Exit 0 when a server is ready, 1 when it is not (for containers and load balancers)
@@ -269,6 +272,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Audit(audit) => audit.run(),
         Command::Rebuild(rebuild) => rebuild.run(),
         Command::Replay(replay) => crate::replay::replay(&replay),
+        Command::Policy(policy) => policy.run(),
         Command::Fit(fit) => fit.run(),
         Command::Backtest(backtest) => backtest.run(),
         Command::Healthcheck { url } => {

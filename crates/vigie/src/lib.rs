@@ -13,5 +13,6 @@ mod demo;
 mod fitting;
 mod keyfile;
 mod past;
+mod policy;
 mod replay;
 mod server;
