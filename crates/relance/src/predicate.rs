@@ -14,6 +14,8 @@
 //!
 //! One difference: where arithmetic has no result (division by 0, overflow), it is NULL here and an error in `vigie sql`.
 //! Evaluation never fails, allocates no more than the expression is long, and reads nothing but the row.
+//!
+//! Length: one small language; its types, its checks and its values are understood together or not at all.
 
 use crate::nearest::did_you_mean;
 use crate::row::Row;

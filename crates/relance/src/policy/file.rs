@@ -3,6 +3,8 @@
 //!
 //! A file of an earlier release means what it meant: what it does not say has a default, and a policy that says nothing new
 //! keeps its version, hence its flags their identities.
+//!
+//! Length: one section after the other, as the file has them: what is read, its range, its fault.
 
 use super::places::Places;
 use super::{
