@@ -91,6 +91,10 @@ fn fields(state: &State) -> Vec<(String, String)> {
         add(name("cooldown_until"), or_none(standing.cooldown));
         add(name("refused"), or_none(standing.refused));
         add(name("policy_version"), format!("{:016x}", standing.version));
+        let course = standing
+            .course
+            .map(|(phase, since)| format!("phase {phase} since {since}"));
+        add(name("course"), or_none(course));
     }
     for (at, channel, flag) in &state.contacts {
         add(

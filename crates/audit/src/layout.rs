@@ -1,4 +1,5 @@
-//! The canonical bytes of a customer record, version 1: the oracle's own writer and reader.
+//! The canonical bytes of a customer record, version 2: the oracle's own writer and reader. Version 1 is read too: it lacks
+//! the course of each policy's last flag.
 //!
 //! One version byte, then the fields in the order below. Unsigned numbers are LEB128; signed ones are zig-zag coded first;
 //! a single byte stands as it is; a list is its length and its items; an absent value is 0, a present one 1 and itself; a
@@ -6,11 +7,12 @@
 //! instants of signals and channels distances from the first or last human act.
 
 use crate::part::{ActiveDay, Part, PurchaseDay, Sums, Times};
-use crate::state::{Published, Recent, Standing, State};
+use crate::state::{Published, RECALLED, Recent, Standing, State};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use vigie_event::{Channel, ConsentState, Currency, Day, FlagId, PersonId, PolicyId, Purpose, Signal, Timestamp};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const PURPOSES: [Purpose; 3] = [Purpose::Profiling, Purpose::Marketing, Purpose::EmailOpenTracking];
 const WORDS: [ConsentState; 2] = [ConsentState::Granted, ConsentState::Refused];
 
@@ -89,6 +91,10 @@ pub(crate) fn encode(state: &State) -> Vec<u8> {
         to.maybe(standing.cooldown, Writer::time);
         to.maybe(standing.refused, Writer::byte);
         to.number(standing.version);
+        to.maybe(standing.course, |to, (phase, since)| {
+            to.byte(phase);
+            to.time(since);
+        });
     });
     to.list(state.contacts.iter(), |to, (at, channel, flag)| {
         to.time(*at);
@@ -308,10 +314,19 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// A record's bytes as the present version writes them, where an earlier one wrote them.
+pub(crate) fn current(bytes: &[u8]) -> Cow<'_, [u8]> {
+    match bytes.first() {
+        Some(&VERSION) | None => Cow::Borrowed(bytes),
+        Some(_) => decode(bytes).map_or(Cow::Borrowed(bytes), |state| Cow::Owned(encode(&state))),
+    }
+}
+
 /// Reads canonical bytes; `None` for another version, damage and bytes left over.
 pub(crate) fn decode(bytes: &[u8]) -> Option<State> {
     let mut from = Reader(bytes);
-    if from.byte()? != VERSION {
+    let version = from.byte()?;
+    if !(1..=VERSION).contains(&version) {
         return None;
     }
     let state = State {
@@ -327,6 +342,10 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<State> {
                 cooldown: from.maybe(Reader::time)?,
                 refused: from.maybe(Reader::byte)?,
                 version: from.number()?,
+                course: match version {
+                    1 => None,
+                    _ => from.maybe(|from| Some((from.byte().filter(|phase| *phase <= RECALLED)?, from.time()?)))?,
+                },
             };
             Some((policy, standing))
         })?,
@@ -446,8 +465,9 @@ mod tests {
     use super::*;
     use vigie_scoring::CustomerState;
 
-    fn fixture() -> Vec<u8> {
-        let text = include_str!("../../scoring/tests/all/fixtures/state-v1.hex");
+    const NOW: &str = include_str!("../../scoring/tests/all/fixtures/state-v2.hex");
+
+    fn fixture(text: &str) -> Vec<u8> {
         let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
         let pairs = digits.chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
         pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
@@ -455,9 +475,10 @@ mod tests {
 
     #[test]
     fn the_fixture_is_read_and_written_as_it_is() {
-        let bytes = fixture();
+        let bytes = fixture(NOW);
         let state = decode(&bytes).unwrap();
         assert_eq!(encode(&state), bytes);
+        assert_eq!(current(&bytes), bytes);
         // What was read is what the record's own codec reads.
         let other = CustomerState::decode(&bytes).unwrap();
         assert_eq!(
@@ -485,11 +506,20 @@ mod tests {
     }
 
     #[test]
+    fn what_an_earlier_version_wrote_is_read_and_written_anew() {
+        let bytes = fixture(include_str!("../../scoring/tests/all/fixtures/state-v1.hex"));
+        let other = CustomerState::decode(&bytes).unwrap();
+        assert_eq!(current(&bytes), other.encode());
+        assert_ne!(current(&bytes), bytes);
+    }
+
+    #[test]
     fn no_beginning_of_a_record_is_a_record() {
-        let bytes = fixture();
+        let bytes = fixture(NOW);
         assert!((0..bytes.len()).all(|length| decode(&bytes[..length]).is_none()));
         assert!(decode(&[bytes.as_slice(), &[0]].concat()).is_none());
-        assert!(decode(&[&[2], &bytes[1..]].concat()).is_none());
+        assert!(decode(&[&[3], &bytes[1..]].concat()).is_none());
+        assert!(decode(&[&[1], &bytes[1..]].concat()).is_none());
     }
 
     #[test]

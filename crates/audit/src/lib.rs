@@ -21,7 +21,8 @@
 //!
 //! * the vocabulary: ids, instants, the bytes of log records, the partition of a key, facts and names of signals;
 //! * the lists of user agents ([`vigie_enrichment::Judge::agent`]);
-//! * the reading of model and policy texts, and the numerical kernel: a score at an instant ([`vigie_scoring::Scorer`]).
+//! * the reading of model and policy texts, and the numerical kernel: a score at an instant ([`vigie_scoring::Scorer`]);
+//! * of policies the truth of a predicate about a row that is made here, and the open hours of their calendar.
 //!
 //! Everything else is written a second time, from the documented rules and in another way: the record as maps of days, its
 //! bytes and their reader, deduplication, consent, time and links, the state machine of policies and the identity of flags,
@@ -32,7 +33,7 @@
 //!
 //! Equal means that batches, indexes, caches, crashes and repeated steps changed no byte of what the log says. It does not
 //! prove that an accepted event reached the log (the books at the collector do), nor that a score is useful. The sentences
-//! that explain a flag are not recomputed.
+//! that explain a flag, and the plan of the contact (hour, channel, cost) that comes with it, are not recomputed.
 //!
 //! # The cut
 //!
@@ -42,6 +43,7 @@
 //! `refreshed.at` later than the clock is to be repeated with a later snapshot.
 
 mod compare;
+mod contact;
 mod decision;
 mod fields;
 mod judgement;

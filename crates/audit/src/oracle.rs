@@ -8,7 +8,8 @@
 //! A record derived from another one (a link, a merge, a forwarded event) is folded as the log holds it, and compared with
 //! what folding its cause must have made. So a partition can be recomputed alone, and a wrong derived record shows as one.
 
-use crate::decision::{Active, ExpectedFlag, Flags};
+use crate::contact;
+use crate::decision::{Active, ExpectedFlag, Flags, Moment};
 use crate::judgement;
 use crate::layout;
 use crate::meta::{Books, Facts, InForce};
@@ -235,7 +236,7 @@ impl Oracle {
             if let Some(before) = &self.active {
                 pass(self.shortcut, before, key, customer, clock, &mut self.flags);
             }
-            look(&next, key, customer, clock, &mut self.flags);
+            look(&next, key, customer, Moment::of(clock), &mut self.flags);
         }
         self.facts.in_force = Some(InForce {
             model: next.model.fingerprint,
@@ -293,6 +294,7 @@ impl Oracle {
             customer.state.say(*purpose, said_at, *word);
         }
         let mut links = Vec::new();
+        let mut moment = Moment::of(clock);
         let outcome = if suppressed {
             Books { suppressed: 1, ..one }
         } else if full {
@@ -300,15 +302,19 @@ impl Oracle {
             return Ok(());
         } else {
             let (signal, channel) = judgement::signal(&event);
+            let at = judgement::time(&event);
+            moment.purchase = signal.is_purchase().then_some(at);
             let agent = self.judge.agent(signal, event.client.user_agent.as_deref());
             let part = customer.state.parts.entry(identity).or_default();
             part.count(&Act {
-                at: judgement::time(&event),
+                at,
                 signal,
                 channel,
                 money: event.money,
                 human: agent.is_human(),
             });
+            let flag = event.order.as_deref().and_then(FlagId::parse);
+            contact::note(&mut customer.state, signal, channel, at, flag);
             customer.state.recent.forget_before(clock.plus_ms(-REMEMBERED_MS));
             customer
                 .state
@@ -326,7 +332,7 @@ impl Oracle {
                 ..one
             }
         };
-        look(active, &key, customer, clock, &mut self.flags);
+        look(active, &key, customer, moment, &mut self.flags);
         self.book(&event.workspace, outcome);
         for (from, to) in links {
             let link = Link {
@@ -423,7 +429,7 @@ impl Oracle {
             customer.state.take_in(gathered.ok_or(Fault::Merge(cause.position))?);
         }
         let _ = customer.state.link(&merge.from);
-        look(active, &key, customer, clock, &mut self.flags);
+        look(active, &key, customer, Moment::of(clock), &mut self.flags);
         Ok(())
     }
 
@@ -523,6 +529,21 @@ fn derived(record: &Record) -> Option<Derived> {
                     payload: Box::default(),
                     ..Event::clone(event)
                 }),
+            }),
+        }
+        .encode(),
+        // A record travels in the bytes of the release that gave it up.
+        Body::Merge(merge) => Record {
+            origin: record.origin,
+            body: Body::Merge(Merge {
+                parts: merge
+                    .parts
+                    .iter()
+                    .map(|part| MergePart {
+                        state: layout::current(&part.state).into_owned(),
+                    })
+                    .collect(),
+                ..merge.clone()
             }),
         }
         .encode(),

@@ -12,9 +12,9 @@ use vigie_scoring::{EngagementFeatures, Features, PurchaseFeatures};
 /// Active days kept.
 const ACTIVE_WINDOW: i32 = 400;
 /// Purchase days kept.
-const PURCHASE_WINDOW: i32 = 3650;
+pub(crate) const PURCHASE_WINDOW: i32 = 3650;
 /// Currencies kept; the alphabetically smallest stay.
-const CURRENCIES: usize = 8;
+pub(crate) const CURRENCIES: usize = 8;
 /// Longest silence within a session, in seconds, inclusive.
 const SESSION_GAP: i64 = 1800;
 

@@ -16,9 +16,11 @@
 //! The only mathematics here is that scores do not fall under silence: an instant is found by halving, guided by
 //! interpolation, until two neighbouring milliseconds part it.
 
-use crate::decision::{Active, Flags, decide, refusal};
+use crate::contact::{clock, refusal};
+use crate::decision::{Active, Flags, Moment, days, decide, terms, window_end};
 use crate::state::{Published, State};
 use vigie_event::{CustomerKey, DAY_MS, Day, Timestamp};
+use vigie_relance::Measure;
 use vigie_scoring::{Features, ScoreKind, Scorer};
 
 /// How far ahead a look searches.
@@ -39,17 +41,20 @@ pub(crate) struct Looked {
     pub(crate) features: Features,
 }
 
-/// Looks at a customer whose record has just changed.
-pub(crate) fn look(active: &Active, key: &CustomerKey, customer: &mut Customer, at: Timestamp, flags: &mut Flags) {
+/// Looks at a customer whose record has just changed, by a purchase if one is named.
+pub(crate) fn look(active: &Active, key: &CustomerKey, customer: &mut Customer, moment: Moment, flags: &mut Flags) {
     let features = customer.state.features();
-    let _ = look_again(active, key, customer, Looked { at, features }, flags);
+    let at = moment.at;
+    let scorer = Scorer::new(features, &active.model);
+    customer.looked = Some(Looked { at, features });
+    let _ = decide(active, key, &mut customer.state, &scorer, moment, flags);
 }
 
 /// The same for a record that has not; `true` when a policy's standing changed.
 fn look_again(active: &Active, key: &CustomerKey, customer: &mut Customer, looked: Looked, flags: &mut Flags) -> bool {
     let scorer = Scorer::new(looked.features, &active.model);
     customer.looked = Some(looked);
-    decide(active, key, &mut customer.state, &scorer, looked.at, flags)
+    decide(active, key, &mut customer.state, &scorer, Moment::of(looked.at), flags)
 }
 
 /// Lets time pass to `until`, look by look, and publishes the last one: timer, rank and scores are those of the record.
@@ -60,7 +65,7 @@ pub(crate) fn walk(active: &Active, key: &CustomerKey, customer: &mut Customer, 
     let mut known = None;
     loop {
         let horizon = looked.at.plus_ms(AHEAD_MS);
-        let crossing = known.or_else(|| crossing(active, &customer.state, &scorer, looked.at, horizon));
+        let crossing = known.or_else(|| crossing(active, key, &customer.state, &scorer, looked.at, horizon));
         let refresh = refresh(active, &scorer, looked.at, crossing.unwrap_or(horizon), &mut strides);
         let due = [crossing, refresh].into_iter().flatten().min();
         match due.filter(|due| *due <= until) {
@@ -92,7 +97,7 @@ pub(crate) fn leap(active: &Active, key: &CustomerKey, customer: &mut Customer, 
         if until.ms_since(looked.at) > AHEAD_MS || restless(active, key, &customer.state, &scorer, looked.at) {
             return walk(active, key, customer, until, flags);
         }
-        let due = crossing(active, &customer.state, &scorer, looked.at, until);
+        let due = crossing(active, key, &customer.state, &scorer, looked.at, until);
         let Some(at) = due.filter(|due| *due <= until) else {
             return;
         };
@@ -109,28 +114,53 @@ fn restless(active: &Active, key: &CustomerKey, state: &State, scorer: &Scorer<'
     })
 }
 
-/// The first instant after `at` at which some policy decides something new.
-fn crossing(active: &Active, state: &State, scorer: &Scorer<'_>, at: Timestamp, until: Timestamp) -> Option<Timestamp> {
+/// The first instant after `at` at which some policy decides something new: raises a flag, or gives one up.
+fn crossing(
+    active: &Active,
+    key: &CustomerKey,
+    state: &State,
+    scorer: &Scorer<'_>,
+    at: Timestamp,
+    until: Timestamp,
+) -> Option<Timestamp> {
     let mut earliest: Option<Timestamp> = None;
+    let soonest = |earliest: Option<Timestamp>, due: Option<Timestamp>| {
+        let due = due.map(|due| due.max(at.plus_ms(1))).filter(|due| *due <= until);
+        [earliest, due].into_iter().flatten().min()
+    };
     for policy in &active.policies.policies {
+        let standing = state.policies.get(&policy.id);
+        let decides = match policy.score {
+            Measure::Score(kind) => scorer.score(kind, at).is_ok(),
+            _ => true,
+        };
+        if let Some(standing) = standing.filter(|standing| decides && standing.is_open()) {
+            let end = standing.flag.map(|(raised, _)| window_end(policy, raised));
+            earliest = soonest(earliest, end);
+        }
         let mut from = at;
-        if let Some(standing) = state.policies.get(&policy.id) {
+        if let Some(standing) = standing {
             if !standing.armed || standing.refused.is_some() {
                 continue;
             }
             from = from.max(standing.cooldown.unwrap_or(from));
         }
+        let threshold = terms(policy, key, state, scorer).threshold;
         let limit = earliest.unwrap_or(until);
-        let there = |at: Timestamp| reached(scorer, policy.score, policy.threshold, at);
-        let due = if from < limit && !there(limit) {
-            None
-        } else if there(from) {
-            Some(from)
-        } else {
-            first_after(scorer, policy.score, policy.threshold, from, limit, &mut { DAY_MS })
+        let due = match policy.score {
+            Measure::Score(kind) => {
+                let there = |at: Timestamp| reached(scorer, kind, threshold, at);
+                if from < limit && !there(limit) {
+                    None
+                } else if there(from) {
+                    Some(from)
+                } else {
+                    first_after(scorer, kind, threshold, from, limit, &mut { DAY_MS })
+                }
+            }
+            measure => clock(measure, state).map(|since| since.plus_ms(days(threshold)).max(from)),
         };
-        let due = due.map(|due| due.max(at.plus_ms(1)));
-        earliest = [earliest, due].into_iter().flatten().min();
+        earliest = soonest(earliest, due);
     }
     earliest
 }

@@ -4,6 +4,7 @@
 //! never looks and never judges.
 
 use crate::part::{Part, features};
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use vigie_event::{Channel, ConsentState, EventId, FlagId, PersonId, PolicyId, Purpose, Timestamp};
 use vigie_scoring::Features;
@@ -28,6 +29,31 @@ pub(crate) struct Standing {
     pub(crate) cooldown: Option<Timestamp>,
     pub(crate) refused: Option<u8>,
     pub(crate) version: u64,
+    /// How far the last flag has come, and since when: 0 flagged, 1 claimed, 2 contacted, 3 lost, 4 returned, 5 recalled.
+    pub(crate) course: Option<(u8, Timestamp)>,
+}
+
+/// The first phase that is an end.
+pub(crate) const LOST: u8 = 3;
+pub(crate) const RETURNED: u8 = 4;
+pub(crate) const RECALLED: u8 = 5;
+
+impl Standing {
+    /// Whether the last flag still waits for its end.
+    pub(crate) fn is_open(&self) -> bool {
+        self.course.is_some_and(|(phase, _)| phase < LOST)
+    }
+
+    /// Brings the last flag further, never back; `true` when it has moved.
+    pub(crate) fn bring_to(&mut self, phase: u8, at: Timestamp) -> bool {
+        match self.course {
+            Some((now, _)) if now < phase => {
+                self.course = Some((phase, at));
+                true
+            }
+            _ => false,
+        }
+    }
 }
 
 impl Default for Standing {
@@ -38,6 +64,7 @@ impl Default for Standing {
             cooldown: None,
             refused: None,
             version: 0,
+            course: None,
         }
     }
 }
@@ -179,6 +206,18 @@ impl State {
         self.consent.get(&purpose).map(|(_, word)| *word)
     }
 
+    /// Remembers a contact; of too many the newest stay.
+    pub(crate) fn contact(&mut self, at: Timestamp, channel: Channel, flag: Option<FlagId>) {
+        let _ = self.contacts.insert((at, channel, flag));
+        self.keep_contacts();
+    }
+
+    fn keep_contacts(&mut self) {
+        while self.contacts.len() > CONTACTS {
+            let _ = self.contacts.pop_first();
+        }
+    }
+
     /// What the models need to know.
     pub(crate) fn features(&self) -> Features {
         features(self.parts.values())
@@ -216,6 +255,12 @@ impl State {
                 Some(ours) => {
                     // Always towards less contact.
                     ours.armed = ours.armed && theirs.armed;
+                    // The course belongs to its flag.
+                    match theirs.flag.cmp(&ours.flag) {
+                        Ordering::Greater => ours.course = theirs.course,
+                        Ordering::Equal => ours.course = ours.course.max(theirs.course),
+                        Ordering::Less => {}
+                    }
                     ours.flag = ours.flag.max(theirs.flag);
                     ours.cooldown = ours.cooldown.max(theirs.cooldown);
                     ours.refused = ours.refused.max(theirs.refused);
@@ -227,9 +272,7 @@ impl State {
             }
         }
         self.contacts.extend(other.contacts);
-        while self.contacts.len() > CONTACTS {
-            let _ = self.contacts.pop_first();
-        }
+        self.keep_contacts();
         for (purpose, (at, word)) in other.consent {
             self.say(purpose, at, word);
         }

@@ -145,6 +145,8 @@ signals! {
     ComplaintReopened = 60, "complaint.reopened", Customer, Phone;
     /// The customer said that they are satisfied again.
     ComplaintResatisfied = 61, "complaint.resatisfied", Customer, Phone;
+    /// A complaint was judged grave: its answer is to be given by telephone.
+    ComplaintGrave = 62, "complaint.grave", Other, Backend;
 
     /// Answer to "would you recommend us", 0 to 10.
     SurveyNps = 70, "survey.nps", Customer, Web;
@@ -189,6 +191,17 @@ signals! {
     ContactOutcome = 102, "contact.outcome", Other, Backend;
     /// Something in the customer's life (move, birth, end of a contract…).
     LifeEvent = 103, "life.event", Other, Backend;
+
+    /// Somebody took up a relance flag, which the event names.
+    RelanceClaimed = 110, "relance.claimed", Other, Backend;
+    /// The customer was contacted because of a relance flag, which the event names.
+    RelanceContacted = 111, "relance.contacted", Other, Phone;
+    /// An agent's or system's word that the customer of a relance flag, which the event names, came back.
+    RelanceReturned = 112, "relance.returned", Other, Backend;
+    /// The same: that they are lost.
+    RelanceLost = 113, "relance.lost", Other, Backend;
+    /// The same: that the flag was wrong.
+    RelanceRecalled = 114, "relance.recalled", Other, Backend;
 }
 
 impl Signal {

@@ -11,13 +11,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use vigie_enrichment::{History, Judge, Visit};
 use vigie_event::{
-    Body, ConsentState, Control, CustomerKey, DAY_MS, Enriched, Event, EventId, Findings, Forward, Judgement, Link,
-    Merge, MergePart, Offset, Origin, Partition, PersonId, Position, Purpose, Record, RejectCode, Seen, Signal, Source,
-    Timestamp, Verdict, Workspace, partition_for,
+    Body, ConsentState, Control, CustomerKey, DAY_MS, Enriched, Event, EventId, Findings, FlagId, Forward, Judgement,
+    Link, Merge, MergePart, Offset, Origin, Partition, PersonId, Position, Purpose, Record, RejectCode, Seen, Signal,
+    Source, Timestamp, Verdict, Workspace, partition_for,
 };
 use vigie_failpoint::{mutant, point};
-use vigie_relance::{Decision, FlagKind, Look, evaluate, next_due};
-use vigie_scoring::state::{ConsentRecord, Fold as Taken, Observation};
+use vigie_relance::{Decision, Flag, Look, evaluate, next_due};
+use vigie_scoring::state::{ConsentRecord, Fold as Taken, Observation, Phase};
 use vigie_scoring::{CustomerState, Scorer};
 use vigie_store::FlagRow;
 
@@ -69,6 +69,8 @@ pub(crate) struct Tally {
     pub(crate) duplicates: BTreeMap<Source, u64>,
     /// Events that took effect, by what they say.
     pub(crate) signals: BTreeMap<Signal, u64>,
+    /// How flags ended, per policy.
+    pub(crate) ends: BTreeMap<(String, &'static str), u64>,
     pub(crate) scores: u64,
     pub(crate) link_conflicts: u64,
 }
@@ -278,7 +280,7 @@ impl<'a> Batch<'a> {
             loaded.touched = true;
             if loaded.state.timer == Some(at) {
                 self.tally.timers.push((at, clock));
-                self.look(partition, who, at)?;
+                self.look(partition, who, at, None)?;
             } else {
                 // An index entry that the record does not ask for: the next write takes it away.
                 loaded.stored_timer = Some(at);
@@ -289,7 +291,7 @@ impl<'a> Batch<'a> {
     /// Looks at every customer of the batch anew, after a change of model or policies.
     pub(crate) fn rearm(&mut self, partition: Partition) -> Result<(), WorkerError> {
         let clock = self.meta(partition)?.clock;
-        (0..self.customers.len()).try_for_each(|who| self.look(partition, who, clock))
+        (0..self.customers.len()).try_for_each(|who| self.look(partition, who, clock, None))
     }
 
     fn event(&mut self, position: Position, event: Box<Event>, who: Who) -> Result<Judgement, WorkerError> {
@@ -341,6 +343,7 @@ impl<'a> Batch<'a> {
         for (purpose, state) in said {
             loaded.state.note_consent(purpose, ConsentRecord { at: claimed, state });
         }
+        let mut bought = None;
         let judgement = match verdict {
             Verdict::Duplicate => Judgement::Duplicate,
             Verdict::Suppress(reason) => {
@@ -376,6 +379,9 @@ impl<'a> Batch<'a> {
                 if loaded.state.fold(&identity, &observation) == Taken::TooManyIdentities {
                     return self.set_aside(position, &event, RejectCode::TooManyIdentities);
                 }
+                let flag = event.order.as_deref().and_then(FlagId::parse);
+                vigie_relance::note(&mut loaded.state.ledger, signal, channel, at, flag);
+                bought = signal.is_purchase().then_some(at);
                 let window = i64::from(DEDUP_DAYS) * DAY_MS;
                 loaded.state.recent.forget_before(clock.plus_ms(-window));
                 loaded.state.recent.insert(&id, fingerprint, received_at, DEDUP_IDS);
@@ -417,7 +423,7 @@ impl<'a> Batch<'a> {
                 })
             }
         };
-        self.look(partition, who, clock)?;
+        self.look(partition, who, clock, bought)?;
         Ok(judgement)
     }
 
@@ -495,7 +501,7 @@ impl<'a> Batch<'a> {
         }
         let _ = loaded.state.note_link(&merge.from);
         loaded.touched = true;
-        self.look(position.partition, who, clock)?;
+        self.look(position.partition, who, clock, None)?;
         Ok(Judgement::Noted)
     }
 
@@ -504,7 +510,15 @@ impl<'a> Batch<'a> {
     /// Where the batch touches the customer again, only what is decided before that is solved here. Published scores and
     /// the timer that refreshes them would be overwritten then, unseen by anybody: under silence a refresh decides nothing,
     /// since scores only rise and what was refused stays refused. So how the log is cut into batches changes no byte.
-    fn look(&mut self, partition: Partition, who: Who, at: Timestamp) -> Result<(), WorkerError> {
+    ///
+    /// `purchase` is when the purchase happened that the look is due to, if it is due to one.
+    fn look(
+        &mut self,
+        partition: Partition,
+        who: Who,
+        at: Timestamp,
+        purchase: Option<Timestamp>,
+    ) -> Result<(), WorkerError> {
         let active = match self.states.get(&partition).and_then(|state| state.active.as_ref()) {
             Some(active) => Arc::clone(active),
             None => return Err(WorkerError::NoModel { partition }),
@@ -524,27 +538,39 @@ impl<'a> Batch<'a> {
             scorer: &scorer,
             model: &active.model,
             now: at,
+            purchase,
+        };
+        let row = |id: FlagId, flag: &Flag| FlagRow {
+            workspace: key.workspace.clone(),
+            partition,
+            id,
+            // A struct of strings and finite numbers always has a JSON form.
+            body: Bytes::from(serde_json::to_vec(flag).unwrap_or_default()),
         };
         for decision in evaluate(&active.policies, &mut look) {
             match decision {
                 Decision::Flag { id, flag } => {
-                    let label = if flag.kind == FlagKind::HeldOut {
-                        "held_out"
-                    } else {
-                        "flagged"
-                    };
-                    *self.tally.decisions.entry((flag.policy.clone(), label)).or_default() += 1;
-                    // A struct of strings and finite numbers always has a JSON form.
-                    let body = Bytes::from(serde_json::to_vec(&flag).unwrap_or_default());
-                    self.flags.push(FlagRow {
-                        workspace: key.workspace.clone(),
-                        partition,
-                        id,
-                        body,
-                    });
+                    self.flags.push(row(id, &flag));
+                    let label = flag.kind.label();
+                    *self.tally.decisions.entry((flag.policy, label)).or_default() += 1;
                 }
                 Decision::Refused { policy, reason } => {
                     *self.tally.refusals.entry((policy, reason.label())).or_default() += 1;
+                }
+                Decision::Ended {
+                    policy,
+                    phase,
+                    held_out,
+                    notice,
+                } => {
+                    self.flags.extend(notice.iter().map(|(id, notice)| row(*id, notice)));
+                    let end = match (held_out, phase) {
+                        (true, Phase::Returned) => "held_out_returned",
+                        (true, Phase::Lost) => "held_out_lost",
+                        (true, Phase::Recalled) => "held_out_recalled",
+                        (_, phase) => phase.label(),
+                    };
+                    *self.tally.ends.entry((policy, end)).or_default() += 1;
                 }
             }
         }
@@ -552,7 +578,7 @@ impl<'a> Batch<'a> {
         match loaded.next_touch {
             Some(next) => {
                 loaded.open = Some(OpenLook { at, until: next });
-                let crossing = next_due(&active.policies, &loaded.state.ledger, &scorer, at, next);
+                let crossing = next_due(&active.policies, &loaded.key, &loaded.state, &scorer, at, next);
                 self.set_timer(partition, who, crossing)
             }
             None => {
@@ -591,7 +617,7 @@ impl<'a> Batch<'a> {
         let timer = match loaded.next_touch {
             Some(until) => {
                 loaded.open = Some(OpenLook { at, until });
-                next_due(&active.policies, &loaded.state.ledger, &scorer, at, until)
+                next_due(&active.policies, &loaded.key, &loaded.state, &scorer, at, until)
             }
             None => {
                 loaded.open = None;
@@ -684,7 +710,8 @@ fn publish(loaded: &mut Loaded, active: &Active, scorer: &Scorer<'_>, at: Timest
     let refresh = scorer.next_refresh(at, horizon).map(|due| due.max(at.plus_ms(1)));
     let crossing = next_due(
         &active.policies,
-        &loaded.state.ledger,
+        &loaded.key,
+        &loaded.state,
         scorer,
         at,
         refresh.unwrap_or(horizon),

@@ -23,7 +23,7 @@ use vigie_failpoint::{mutant, point};
 use vigie_ingestion::log::{Entry, Log};
 use vigie_scoring::CustomerState;
 use vigie_store::{Commit, CustomerWrite, Projection, Store};
-use vigie_telemetry::{Cause, Decision, Metrics, Outcome};
+use vigie_telemetry::{Cause, Decision, FlagEnd, Metrics, Outcome, RefusalReason};
 
 /// Most timers fired in one step, so that a step has a bound however many customers fall silent at once.
 const TIMERS_PER_STEP: usize = 2_000;
@@ -670,8 +670,15 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
             self.metrics.relance.decided(policy, decision, *count);
         }
         for ((policy, reason), count) in &tally.refusals {
-            tracing::debug!(policy, reason, count, "refused");
-            self.metrics.relance.refused(policy, reason, *count);
+            match RefusalReason::ALL.iter().find(|known| known.as_str() == *reason) {
+                Some(reason) => self.metrics.relance.refused(policy, *reason, *count),
+                None => self.metrics.relance.decided(policy, Decision::Refused, *count),
+            }
+        }
+        for ((policy, end), count) in &tally.ends {
+            if let Some(end) = FlagEnd::ALL.iter().find(|known| known.as_str() == *end) {
+                self.metrics.relance.ended(policy, *end, *count);
+            }
         }
         for (source, count) in &tally.duplicates {
             self.metrics.events.duplicates(source.name(), *count);

@@ -1,6 +1,7 @@
 //! The flag: what leaves the house when a customer should be contacted. Its identity depends only on its cause, so that
 //! a replay mints the same ones (FLAG-1). This file never decides.
 
+use crate::plan::Plan;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,6 +32,21 @@ pub struct Flag {
     pub reasons: Vec<FlagReason>,
     /// Version of the model.
     pub model: String,
+    /// What is offered.
+    #[serde(default)]
+    pub play: String,
+    /// What the customer has of it, in words for them (R85).
+    #[serde(default)]
+    pub customer_benefit: String,
+    /// The finest adaptation of the policy that applied (R16).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segment: Option<String>,
+    /// The flag that this one takes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recalls: Option<String>,
+    /// How the contact is to be made.
+    #[serde(default)]
+    pub plan: Plan,
 }
 
 /// What is to become of a flag.
@@ -41,6 +57,8 @@ pub enum FlagKind {
     Flagged,
     /// Do not: this customer shows what happens without a contact.
     HeldOut,
+    /// Do not any more: the flag that it names was wrong.
+    Recalled,
 }
 
 impl FlagKind {
@@ -50,6 +68,7 @@ impl FlagKind {
         match self {
             Self::Flagged => "flagged",
             Self::HeldOut => "held_out",
+            Self::Recalled => "recalled",
         }
     }
 }
@@ -89,6 +108,14 @@ pub(crate) fn flag_id(key: &CustomerKey, policy: &str, policy_version: u64, rais
         static MINTED: AtomicU64 = AtomicU64::new(0);
         return FlagId(u128::from(MINTED.fetch_add(1, Ordering::Relaxed)).to_be_bytes());
     }
+    id.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+    FlagId(id)
+}
+
+/// The identity of the notice that takes a flag back.
+pub(crate) fn recall_id(flag: FlagId) -> FlagId {
+    let digest = digest(&["recall", &flag.to_string()], &[]);
+    let mut id = [0u8; 16];
     id.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
     FlagId(id)
 }

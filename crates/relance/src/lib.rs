@@ -1,15 +1,39 @@
-//! Whom to contact now, and why: policies over scores.
+//! Whom to contact now, why, when, how and at what cost: policies over scores.
 //!
-//! It owns the policy file, the decision whether a score that reached a threshold becomes a flag, and the flag with its
-//! stable identity. It never sends anything, never sees a model's inside (only scores, through the scoring crate's public
-//! face), never reads a clock, draws a random number or logs: the same record at the same instant gives the same decision.
+//! It owns the policy file, the decision whether a score that reached a threshold becomes a flag, the plan of the contact, the
+//! flag with its stable identity and its course, and the statistics that say whether a policy works. It never sends anything,
+//! never sees a model's inside (only scores, through the scoring crate's public face), never reads a clock, draws a random
+//! number or logs: the same record at the same instant gives the same decision.
 //!
-//! A customer whose score reaches a threshold is flagged, held out, or refused, and a refusal always has a reason.
+//! A customer whose score reaches a threshold is flagged, held out, or refused, and a refusal always has a reason. Which
+//! mechanism of the customer relation is answered where: `RULES.md`.
 
+mod complaint;
+mod course;
 mod decide;
 mod flag;
+mod holidays;
+mod hours;
+mod nearest;
+mod plan;
 mod policy;
+mod predicate;
+mod refusal;
+mod row;
+pub mod statistics;
+mod worth;
 
-pub use decide::{Decision, Look, Refusal, evaluate, next_due};
+pub use complaint::{Complaint, ComplaintPhase};
+pub use course::note;
+pub use decide::{Decision, Look, evaluate, next_due};
 pub use flag::{Flag, FlagKind, FlagReason, FlagScore};
-pub use policy::{Eligible, MarketingConsent, Policy, PolicyError, PolicySet};
+pub use holidays::Country;
+pub use hours::{Closed, OpenHour};
+pub use plan::{Plan, PlanReason};
+pub use policy::{
+    Calendar, Economics, Eligible, Level, MarketingConsent, Measure, Offer, Play, Policy, PolicyError, PolicySet,
+    Pressure, QuietHours, Segment, Stop, Target, Terms, Zone,
+};
+pub use predicate::{COLUMNS, Predicate, PredicateError};
+pub use refusal::Refusal;
+pub use row::Row;

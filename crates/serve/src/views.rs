@@ -320,6 +320,8 @@ pub(crate) enum RelanceKind {
     Flagged,
     /// Do not: this customer shows what happens without a contact.
     HeldOut,
+    /// Do not any more: the relance that it names was wrong.
+    Recalled,
 }
 
 /// The score that reached a threshold.
@@ -447,11 +449,11 @@ impl ConfigView {
             version: format!("{:016x}", policy.version),
             owner: policy.owner.clone(),
             goal: policy.goal.clone(),
-            score: score_name(policy.score),
-            threshold: policy.threshold,
-            rearm_below: policy.rearm_below,
-            cooldown_days: policy.cooldown_days,
-            holdout: policy.holdout,
+            score: policy.score.name(),
+            threshold: policy.terms.threshold,
+            rearm_below: policy.terms.rearm_below,
+            cooldown_days: policy.terms.cooldown_days,
+            holdout: policy.terms.holdout,
         };
         Self {
             config: active.config_version.clone(),
@@ -523,14 +525,6 @@ pub(crate) fn newest_event(state: &CustomerState) -> Option<Timestamp> {
         .max()
 }
 
-/// The name of a score as policies write it.
-fn score_name(kind: ScoreKind) -> String {
-    match kind {
-        ScoreKind::Attrition => "attrition".to_owned(),
-        ScoreKind::Churn(days) => format!("churn-{days}"),
-    }
-}
-
 fn identities(id: &PersonId, state: &CustomerState) -> Vec<String> {
     let all: BTreeSet<&PersonId> = state.parts.keys().chain(&state.known_links).chain([id]).collect();
     all.into_iter().map(PersonId::to_string).collect()
@@ -584,22 +578,25 @@ fn evidence(assessment: &Assessment) -> Evidence {
 fn crossings(scorer: &Scorer<'_>, active: &Active, at: Timestamp) -> Vec<Crossing> {
     let until = at.plus_ms(FORECAST_DAYS * DAY_MS);
     let view = |policy: &vigie_relance::Policy| {
-        let value = scorer.score(policy.score, at).ok();
-        let reached = value.is_some_and(|value| value >= policy.threshold);
+        // Complaint clocks are no scores, and their deadlines no forecasts.
+        let kind = policy.score.score()?;
+        let value = scorer.score(kind, at).ok();
+        let threshold = policy.terms.threshold;
+        let reached = value.is_some_and(|value| value >= threshold);
         let crosses_at = match reached {
             true => None,
-            false => scorer.first_crossing(policy.score, policy.threshold, at, until),
+            false => scorer.first_crossing(kind, threshold, at, until),
         };
-        Crossing {
+        Some(Crossing {
             policy: policy.id.to_string(),
-            score: score_name(policy.score),
-            threshold: policy.threshold,
+            score: policy.score.name(),
+            threshold,
             value,
             reached,
             crosses_at: crosses_at.map(|at| at.to_string()),
-        }
+        })
     };
-    active.policies.policies.iter().map(view).collect()
+    active.policies.policies.iter().filter_map(view).collect()
 }
 
 fn forecast(scorer: &Scorer<'_>, active: &Active, at: Timestamp) -> Vec<ForecastPoint> {

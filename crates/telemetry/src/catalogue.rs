@@ -307,9 +307,16 @@ catalogue! {
         "refused near 100 %: consent or pressure caps stop a policy. A jump of flagged: a policy or model changed.";
 
     RELANCE_REFUSALS = "vigie_relance_refusals_total", Kind::Counter, Count,
-        [bounded("policy", 100, "policies of the configuration"), bounded("reason", 32, "reasons, a closed enum of the code")],
-        "Customers over a policy's threshold that it did not flag, by reason.",
-        "Says which rule holds a policy back: compare it with what the policy's owner wants.";
+        [bounded("policy", 100, "policies of the configuration"), closed("reason", &["objected", "no_consent", "anonymous",
+            "few_purchases", "many_purchases", "little_activity", "gone_too_long", "not_eligible", "no_channel",
+            "open_complaint", "inbound_contact", "recent_attention", "capped", "unprofitable", "quiet"])],
+        "Customers at a policy's threshold who were not flagged, by the reason; once for each time the reason is met.",
+        "capped or recent_attention rising: other tools contact the same people. unprofitable: costs or margin are wrong.";
+    FLAG_ENDS = "vigie_flag_ends_total", Kind::Counter, Count,
+        [bounded("policy", 100, "policies of the configuration"), closed("end", &["returned", "lost", "recalled",
+            "held_out_returned", "held_out_lost", "held_out_recalled"])],
+        "How flags came to their end, held-out customers apart.",
+        "recalled rising: purchases arrive late, look at the source. The shares of returned, treated and held out, show the effect.";
 
     MODEL_INFO = "vigie_model_info", Kind::Gauge, Count,
         [bounded("model", 32, "models put in force by this process"), bounded("policies", 32, "policies put in force by this process")],

@@ -100,6 +100,60 @@ closed_label! {
 }
 
 closed_label! {
+    /// Why a policy did not flag a customer.
+    RefusalReason {
+        /// Refused profiling or marketing.
+        Objected = "objected",
+        /// Never consented.
+        NoConsent = "no_consent",
+        /// No id to contact by.
+        Anonymous = "anonymous",
+        /// Too few purchase days.
+        FewPurchases = "few_purchases",
+        /// Too many purchase days.
+        ManyPurchases = "many_purchases",
+        /// Too few active days.
+        LittleActivity = "little_activity",
+        /// Silent for too long.
+        GoneTooLong = "gone_too_long",
+        /// The policy's predicate does not hold.
+        NotEligible = "not_eligible",
+        /// No channel may be used.
+        NoChannel = "no_channel",
+        /// Waits for the answer to a complaint.
+        OpenComplaint = "open_complaint",
+        /// Has called or written a short while ago.
+        InboundContact = "inbound_contact",
+        /// Was contacted a short while ago.
+        RecentAttention = "recent_attention",
+        /// Was contacted often enough.
+        Capped = "capped",
+        /// A contact would cost more than it saves.
+        Unprofitable = "unprofitable",
+        /// No hour for a contact in time.
+        Quiet = "quiet",
+    }
+}
+
+closed_label! {
+    /// How a flag came to its end.
+    FlagEnd {
+        /// The customer came back.
+        Returned = "returned",
+        /// The customer did not.
+        Lost = "lost",
+        /// The flag was wrong.
+        Recalled = "recalled",
+        /// A held-out customer came back.
+        HeldOutReturned = "held_out_returned",
+        /// A held-out customer did not.
+        HeldOutLost = "held_out_lost",
+        /// The flag of a held-out customer was wrong.
+        HeldOutRecalled = "held_out_recalled",
+    }
+}
+
+closed_label! {
     /// Class of an HTTP status.
     StatusClass {
         /// 100 to 199.
@@ -557,39 +611,47 @@ impl AuditMetrics {
 #[derive(Clone, Debug)]
 pub struct RelanceMetrics {
     flags: Family<ByValue<Counter>>,
-    refusals: Family<Family<Counter>>,
+    refusals: Family<ByValue<Counter>>,
+    ends: Family<ByValue<Counter>>,
 }
 
 impl RelanceMetrics {
     fn register(registry: &Arc<Registry>) -> RelanceMetrics {
-        let (for_flags, for_refusals) = (Arc::clone(registry), Arc::clone(registry));
-        let (flags, refusals) = (&catalogue::FLAGS, &catalogue::RELANCE_REFUSALS);
+        let by_policy = |metric: &'static Metric, label: &'static str, values: Vec<&'static str>| {
+            let registry = Arc::clone(registry);
+            Family::new(metric.bound("policy"), move |policy| {
+                let values = values.iter();
+                ByValue::new(values.map(|value| registry.counter(metric, &[("policy", policy), (label, *value)])))
+            })
+        };
+        let decisions = Decision::ALL.iter().map(|decision| decision.as_str()).collect();
+        let reasons = RefusalReason::ALL.iter().map(|reason| reason.as_str()).collect();
+        let ends = FlagEnd::ALL.iter().map(|end| end.as_str()).collect();
         RelanceMetrics {
-            flags: Family::new(flags.bound("policy"), move |policy| {
-                ByValue::new(
-                    Decision::ALL.iter().map(|decision| {
-                        for_flags.counter(flags, &[("policy", policy), ("decision", decision.as_str())])
-                    }),
-                )
-            }),
-            refusals: Family::new(refusals.bound("policy"), move |policy| {
-                let (registry, policy) = (Arc::clone(&for_refusals), policy.to_owned());
-                Family::new(refusals.bound("reason"), move |reason| {
-                    registry.counter(refusals, &[("policy", &policy), ("reason", reason)])
-                })
-            }),
+            flags: by_policy(&catalogue::FLAGS, "decision", decisions),
+            refusals: by_policy(&catalogue::RELANCE_REFUSALS, "reason", reasons),
+            ends: by_policy(&catalogue::FLAG_ENDS, "end", ends),
         }
-    }
-
-    /// `policy` did not flag `count` customers over its threshold, for `reason`.
-    pub fn refused(&self, policy: &str, reason: &'static str, count: u64) {
-        self.decided(policy, Decision::Refused, count);
-        self.refusals.get(policy).get(reason).increment(count);
     }
 
     /// `policy` took `decision` on `count` customers.
     pub fn decided(&self, policy: &str, decision: Decision, count: u64) {
         if let Some(counter) = self.flags.get(policy).at(decision as usize) {
+            counter.increment(count);
+        }
+    }
+
+    /// `policy` refused `count` customers at its threshold for `reason`.
+    pub fn refused(&self, policy: &str, reason: RefusalReason, count: u64) {
+        self.decided(policy, Decision::Refused, count);
+        if let Some(counter) = self.refusals.get(policy).at(reason as usize) {
+            counter.increment(count);
+        }
+    }
+
+    /// `count` flags of `policy` came to this `end`.
+    pub fn ended(&self, policy: &str, end: FlagEnd, count: u64) {
+        if let Some(counter) = self.ends.get(policy).at(end as usize) {
             counter.increment(count);
         }
     }
@@ -842,7 +904,6 @@ mod tests {
         for decision in Decision::ALL {
             metrics.relance.decided("win-back", *decision, 1);
         }
-        metrics.relance.refused("win-back", "consent", 1);
         metrics.model.in_force("m@1", "p@1", second);
         metrics.disk.room(1, 2);
         metrics.canary.seen(second);
@@ -851,6 +912,12 @@ mod tests {
             metrics.delivery.ended("crm", *outcome, 1);
         }
         metrics.delivery.state("crm", second, 1, true);
+        for reason in RefusalReason::ALL {
+            metrics.relance.refused("win-back", *reason, 1);
+        }
+        for end in FlagEnd::ALL {
+            metrics.relance.ended("win-back", *end, 1);
+        }
     }
 
     fn exporter() -> Exporter {
@@ -889,7 +956,7 @@ mod tests {
             r#"vigie_pipeline_batch_records_bucket{le="50"} 0"#,
             r#"vigie_pipeline_batch_records_bucket{le="100"} 1"#,
             r#"vigie_flags_total{policy="win-back",decision="held_out"} 1"#,
-            r#"vigie_flags_total{policy="win-back",decision="refused"} 2"#,
+            r#"vigie_flags_total{policy="win-back",decision="refused"} 16"#,
             r#"vigie_relance_refusals_total{policy="win-back",reason="consent"} 1"#,
         ] {
             assert!(page.lines().any(|l| l == line), "no line {line} in\n{page}");
@@ -992,6 +1059,14 @@ mod tests {
             &catalogue::DELIVERIES,
             "outcome",
             Delivered::ALL.iter().map(|v| v.as_str()).collect(),
+            &catalogue::REFUSALS,
+            "reason",
+            RefusalReason::ALL.iter().map(|v| v.as_str()).collect(),
+        );
+        check(
+            &catalogue::FLAG_ENDS,
+            "end",
+            FlagEnd::ALL.iter().map(|v| v.as_str()).collect(),
         );
         check(
             &catalogue::HTTP_REQUEST_DURATION,

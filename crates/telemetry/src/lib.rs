@@ -42,7 +42,7 @@ pub use behind::Behind;
 pub use exporter::{BuildInfo, Exporter, TelemetryError};
 pub use handles::{
     ArchiveMetrics, AuditMetrics, AuditVerdict, CanaryMetrics, Cause, Decision, Delivered, DeliveryMetrics,
-    DiskMetrics, EventMetrics, HttpMetrics, LogMetrics, Metrics, ModelMetrics, Outcome, PipelineMetrics,
-    RelanceMetrics, StatusClass, StoreMetrics,
+    DiskMetrics, EventMetrics, FlagEnd, HttpMetrics, LogMetrics, Metrics, ModelMetrics, Outcome, PipelineMetrics,
+    RefusalReason, RelanceMetrics, StatusClass, StoreMetrics,
 };
 pub use stopwatch::{Lap, Stopwatch};

@@ -85,6 +85,9 @@ enum Command {
     Rebuild(commands_past::RebuildArgs),
     Replay(Box<crate::replay::Replay>),
     Import(Box<crate::importing::ImportArgs>),
+    /// Check a policy file, or compare two
+    #[command(subcommand)]
+    Policy(crate::policy::PolicyCommand),
     Fit(crate::fitting::Fit),
     Backtest(crate::fitting::BacktestArgs),
     Doctor(crate::doctor::Doctor),
@@ -330,6 +333,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Rebuild(rebuild) => rebuild.run(),
         Command::Replay(replay) => crate::replay::replay(&replay),
         Command::Import(import) => import.run(),
+        Command::Policy(policy) => policy.run(),
         Command::Fit(fit) => fit.run(),
         Command::Backtest(backtest) => backtest.run(),
         Command::Doctor(doctor) => doctor.run(),

@@ -26,6 +26,7 @@ mod inspect;
 mod keyfile;
 mod links;
 mod past;
+mod policy;
 mod privacy;
 mod replay;
 mod roles;

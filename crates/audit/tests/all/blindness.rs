@@ -158,7 +158,9 @@ fn a_flag_that_is_missing_repeated_or_altered_is_found() {
         |flag| {
             flag.kind = match flag.kind {
                 vigie_relance::FlagKind::Flagged => vigie_relance::FlagKind::HeldOut,
-                vigie_relance::FlagKind::HeldOut => vigie_relance::FlagKind::Flagged,
+                vigie_relance::FlagKind::HeldOut | vigie_relance::FlagKind::Recalled => {
+                    vigie_relance::FlagKind::Flagged
+                }
             }
         },
     ];

@@ -12,6 +12,7 @@
 
 mod blindness;
 mod bounds;
+mod courses;
 mod dice;
 mod equal;
 mod proxy;

@@ -95,6 +95,77 @@ struct Maker {
     made: Vec<Event>,
 }
 
+/// Signals that say something about contacts and complaints.
+const CONTACTS: [Signal; 10] = [
+    Signal::ContactSent,
+    Signal::EmailSent,
+    Signal::CallInbound,
+    Signal::TicketOpened,
+    Signal::TicketClosed,
+    Signal::ComplaintOpened,
+    Signal::ComplaintGrave,
+    Signal::ComplaintResolved,
+    Signal::ComplaintResatisfied,
+    Signal::EmailUnsubscribe,
+];
+
+/// A policy of any kind.
+fn policy(dice: &mut Dice, index: u64) -> String {
+    if dice.percent(20) {
+        let score = dice.pick(&["complaint-age", "closure-age"]);
+        let days = dice.pick(&[0.5, 3.0, 20.0]);
+        let window = dice.pick(&[1, 60]);
+        return format!(
+            "[[policy]]\nid = \"p{index}\"\nscore = \"{score}\"\nthreshold = {days}\nwindow-days = {window}\n"
+        );
+    }
+    let score = dice.pick(&["attrition", "attrition", "churn-30", "churn-90", "churn-7"]);
+    let threshold = dice.pick(&[0.2, 0.4, 0.5, 0.65, 0.9]);
+    let mut text = format!(
+        "[[policy]]\nid = \"p{index}\"\nscore = \"{score}\"\nthreshold = {threshold}\nrearm-below = {}\n\
+         cooldown-days = {}\nholdout = {}\n",
+        threshold * dice.pick(&[0.3, 0.75, 0.95]),
+        dice.pick(&[0, 1, 30, 3650]),
+        dice.pick(&[0.0, 0.5]),
+    );
+    for line in [
+        "window-days = 9\n",
+        "target = \"activity\"\n",
+        "within-hours = 5\n",
+        "where = \"purchases > 1 OR revenue_minor / 100 > active_days\"\n",
+        "max-cost = 1.0\n",
+    ] {
+        if dice.percent(30) {
+            text.push_str(line);
+        }
+    }
+    text.push_str(&format!(
+        "[policy.eligible]\nmin-purchase-days = {}\nmax-purchase-days = {}\nmin-active-days = {}\n\
+         max-silence-days = {}\nknown-only = {}\nmarketing-consent = \"{}\"\n",
+        dice.pick(&[0, 0, 1, 2]),
+        dice.pick(&[2, 5, 100]),
+        dice.pick(&[0, 0, 3]),
+        dice.pick(&[3, 30, 365, 100_000]),
+        dice.percent(50),
+        dice.pick(&["granted", "not-refused", "not-refused"]),
+    ));
+    for channel in [
+        "name = \"email\"\ncost = 0.1",
+        "name = \"phone\"\ncost = 3",
+        "name = \"app\"",
+    ] {
+        if dice.percent(25) {
+            text.push_str(&format!("[[policy.channel]]\n{channel}\n"));
+        }
+    }
+    if dice.percent(30) {
+        text.push_str(
+            "[[policy.segment]]\nname = \"s\"\nwhere = \"currency = 'EUR'\"\ncooldown-days = 4\nholdout = 0.2\n",
+        );
+    }
+    text
+}
+
 impl Maker {
     fn steps(&mut self, partitions: u16, events: usize) -> Vec<Step> {
         let mut steps = Vec::new();
@@ -174,25 +245,19 @@ impl Maker {
                 policies: PolicySet::shipped_text().into(),
             };
         }
+        let dice = &mut self.dice;
         let mut policies = String::new();
-        for index in 0..self.dice.below(4) {
-            let dice = &mut self.dice;
-            let score = dice.pick(&["attrition", "attrition", "churn-30", "churn-90", "churn-7"]);
-            let threshold = dice.pick(&[0.2, 0.4, 0.5, 0.65, 0.9]);
-            policies.push_str(&format!(
-                "[[policy]]\nid = \"p{index}\"\nscore = \"{score}\"\nthreshold = {threshold}\nrearm-below = {}\n\
-                 cooldown-days = {}\nholdout = {}\n[policy.eligible]\nmin-purchase-days = {}\nmax-purchase-days = {}\n\
-                 min-active-days = {}\nmax-silence-days = {}\nknown-only = {}\nmarketing-consent = \"{}\"\n",
-                threshold * dice.pick(&[0.3, 0.75, 0.95]),
-                dice.pick(&[0, 1, 30, 3650]),
-                dice.pick(&[0.0, 0.5]),
-                dice.pick(&[0, 0, 1, 2]),
-                dice.pick(&[2, 5, 100]),
-                dice.pick(&[0, 0, 3]),
-                dice.pick(&[3, 30, 365, 100_000]),
-                dice.percent(50),
-                dice.pick(&["granted", "not-refused", "not-refused"]),
-            ));
+        for section in [
+            "[calendar]\ntime-zone = \"Asia/Kolkata\"\nquiet-hours = \"14:00-12:00\"\nquiet-days = [\"sunday\", \"monday\"]\n",
+            "[money]\ncurrency = \"EUR\"\nmargin = 0.5\nacquisition-cost = 30\n",
+            "[pressure]\nmax-contacts = 2\nwindow-days = 40\ngap-days = 1\nsuspend-days = 9\n[pressure.channels]\nemail = 1\n",
+        ] {
+            if dice.percent(40) {
+                policies.push_str(section);
+            }
+        }
+        for index in 0..dice.below(4) {
+            policies.push_str(&policy(dice, index));
         }
         Control::Activate {
             at: Timestamp(self.now),
@@ -297,6 +362,7 @@ impl Maker {
             70..=76 => Signal::Refund,
             77..=82 => Signal::EmailOpen,
             83..=86 => Signal::Custom,
+            87..=92 => self.dice.pick(&CONTACTS),
             _ => self.dice.pick(Signal::ALL),
         }
     }

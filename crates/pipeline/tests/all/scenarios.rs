@@ -7,6 +7,8 @@
 //! | `send JSON` | receives a canonical event now | flags, refusals to read |
 //! | `show ID [TIME]` | assesses a customer, as of now or of TIME | scores, stage, evidence, reasons |
 //! | `crossing ID THRESHOLD` | solves when attrition will get there in silence | the instant |
+//! | `ledger ID` | where each policy stands with a customer, and how often they were contacted | one line each |
+//! | `plan` | how the contact of the last flag is to be made | when, how, what for, why |
 //! | `books` | the books | one line |
 //! | `policies` … `end` | starts afresh with these policies | |
 
@@ -16,13 +18,15 @@ use std::path::Path;
 use vigie_event::json::{Receipt, read};
 use vigie_event::{CustomerKey, PersonId, Timestamp};
 use vigie_pipeline::Sim;
-use vigie_relance::{Flag, FlagKind, PolicySet};
+use vigie_relance::{Flag, PolicySet, Refusal};
 use vigie_scoring::{Model, ScoreKind, assess, first_crossing};
 use vigie_store::Store;
+use vigie_telemetry::RefusalReason;
 
 struct Stage {
     sim: Sim,
     flags_seen: u64,
+    last_flag: Option<Flag>,
 }
 
 impl Stage {
@@ -30,7 +34,11 @@ impl Stage {
         let sim = Sim::start(8, Model::shipped_text(), policies, Timestamp(0))
             .await
             .unwrap();
-        Self { sim, flags_seen: 0 }
+        Self {
+            sim,
+            flags_seen: 0,
+            last_flag: None,
+        }
     }
 
     async fn new_flags(&mut self, out: &mut String) {
@@ -44,17 +52,14 @@ impl Stage {
         {
             self.flags_seen = sequence;
             let flag: Flag = serde_json::from_slice(&body).unwrap();
-            let kind = if flag.kind == FlagKind::HeldOut {
-                "held out"
-            } else {
-                "flagged"
-            };
+            let kind = flag.kind.label().replace('_', " ");
             writeln!(
                 out,
                 "> {kind}: {} by {} at {}, {} {:.6}",
                 flag.customer, flag.policy, flag.raised_at, flag.score.kind, flag.score.value
             )
             .unwrap();
+            self.last_flag = Some(flag);
         }
     }
 
@@ -80,7 +85,9 @@ impl Stage {
                     user_agent: None,
                     oldest: None,
                 };
-                match read(rest, &receipt) {
+                // What a claim or an outcome names is known when the flag is.
+                let last = self.last_flag.as_ref().map_or("none", |flag| flag.id.as_str());
+                match read(&rest.replace("LAST-FLAG", last), &receipt) {
                     Ok(event) => {
                         self.sim.append(vec![event]).await.unwrap();
                         self.sim.settle(usize::MAX).await.unwrap();
@@ -141,6 +148,45 @@ impl Stage {
                 ) {
                     Some(at) => writeln!(out, "> {at}").unwrap(),
                     None => writeln!(out, "> never").unwrap(),
+                }
+            }
+            "ledger" => {
+                let ledger = self.sim.customer(&Self::key(rest)).await.unwrap().unwrap().ledger;
+                for (policy, entry) in &ledger.policies {
+                    write!(out, "> {policy}: {}", if entry.armed { "armed" } else { "not armed" }).unwrap();
+                    if let Some(code) = entry.refused {
+                        let reason = Refusal::ALL.iter().find(|reason| reason.code() == code).unwrap();
+                        write!(out, ", refused: {}", reason.label()).unwrap();
+                    }
+                    if let Some(until) = entry.cooldown_until {
+                        write!(out, ", not before {until}").unwrap();
+                    }
+                    if let Some(course) = entry.course {
+                        write!(out, ", last flag {} since {}", course.phase.label(), course.since).unwrap();
+                    }
+                    writeln!(out).unwrap();
+                }
+                writeln!(out, "> contacts {}", ledger.contacts.len()).unwrap();
+            }
+            "plan" => {
+                let Some(flag) = &self.last_flag else {
+                    writeln!(out, "> no flag yet").unwrap();
+                    return;
+                };
+                let plan = &flag.plan;
+                let segment = flag
+                    .segment
+                    .as_deref()
+                    .map_or_else(String::new, |name| format!(" for {name}"));
+                writeln!(out, "> {}{segment}: {}", flag.play, flag.customer_benefit).unwrap();
+                let channel = plan.channel.as_deref().unwrap_or("any channel");
+                writeln!(out, "> by {channel} from {} to {}", plan.from, plan.to).unwrap();
+                let money = |minor: Option<i64>| minor.map_or_else(|| "-".to_owned(), |minor| minor.to_string());
+                let (stake, most) = (money(plan.at_stake_minor), money(plan.max_cost_minor));
+                let currency = plan.currency.as_deref().unwrap_or("-");
+                writeln!(out, "> at stake {stake}, at most {most}, minor units of {currency}").unwrap();
+                for why in &plan.why {
+                    writeln!(out, "> - {} {}: {}", why.part, why.code, why.text).unwrap();
                 }
             }
             "books" => {
@@ -216,4 +262,10 @@ fn every_scenario_plays_as_written() {
         played += 1;
     }
     assert!(played >= 5, "only {played} scenarios in {}", dir.display());
+}
+
+#[test]
+fn every_reason_that_a_policy_gives_is_one_that_is_counted() {
+    let given = Refusal::ALL.iter().map(|reason| reason.label());
+    assert!(given.eq(RefusalReason::ALL.iter().map(|reason| reason.as_str())));
 }

@@ -9,10 +9,17 @@
     reason = "a test fails by panicking, in the functions that it calls too"
 )]
 
+mod plan;
+mod predicate;
+mod rules;
+mod statistics;
+
 use proptest::prelude::*;
-use vigie_event::{Channel, ConsentState, CustomerKey, DAY_MS, PersonId, Purpose, Signal, Timestamp, Workspace};
-use vigie_relance::{Decision, FlagKind, Look, PolicySet, Refusal, evaluate, next_due};
-use vigie_scoring::state::ConsentRecord;
+use vigie_event::{
+    ConsentState, Currency, CustomerKey, DAY_MS, Money, PersonId, Purpose, Signal, Timestamp, Workspace,
+};
+use vigie_relance::{Decision, FlagKind, Look, PolicySet, Refusal, evaluate, next_due, note};
+use vigie_scoring::state::{ConsentRecord, Phase};
 use vigie_scoring::{CustomerState, Model, Observation, Scorer};
 
 const START: i64 = 1_700_000_000_000;
@@ -21,22 +28,45 @@ fn key(id: &str) -> CustomerKey {
     CustomerKey::new(Workspace::new("shop").unwrap(), PersonId::known(id).unwrap())
 }
 
-fn policies(holdout: f64, extra: &str) -> PolicySet {
+fn policies(holdout: f64, eligible: &str) -> PolicySet {
+    policies_with("attrition", holdout, eligible, "", "")
+}
+
+fn policies_with(score: &str, holdout: f64, eligible: &str, policy: &str, file: &str) -> PolicySet {
     PolicySet::parse(&format!(
-        "[[policy]]\nid = \"p\"\nscore = \"attrition\"\nthreshold = 0.6\nrearm-below = 0.4\ncooldown-days = 10\nholdout = {holdout}\n[policy.eligible]\n{extra}"
+        "[[policy]]\nid = \"p\"\nscore = \"{score}\"\nthreshold = 0.6\nrearm-below = 0.4\ncooldown-days = 10\n\
+         holdout = {holdout}\n{policy}\n[policy.eligible]\n{eligible}\n{file}\n"
     ))
     .unwrap()
 }
 
+/// 20 euro.
 fn buy(state: &mut CustomerState, id: &CustomerKey, at: i64) {
+    act(state, id, at, Signal::Purchase);
+}
+
+fn act(state: &mut CustomerState, id: &CustomerKey, at: i64, signal: Signal) {
+    let euro = Money {
+        minor: 2_000,
+        currency: Currency::parse("EUR").unwrap(),
+    };
     let observation = Observation {
         at: Timestamp(at),
-        signal: Signal::Purchase,
-        channel: Channel::Web,
-        money: None,
+        signal,
+        channel: signal.default_channel(),
+        money: signal.is_purchase().then_some(euro),
         human: true,
     };
     let _ = state.fold(&id.person, &observation);
+    note(&mut state.ledger, signal, observation.channel, observation.at, None);
+}
+
+fn consent(state: &mut CustomerState, purpose: Purpose, said: ConsentState, at: i64) {
+    let record = ConsentRecord {
+        at: Timestamp(at),
+        state: said,
+    };
+    state.note_consent(purpose, record);
 }
 
 fn regular(id: &CustomerKey) -> CustomerState {
@@ -56,14 +86,25 @@ fn at(set: &PolicySet, id: &CustomerKey, state: &mut CustomerState, model: &Mode
             scorer: &scorer,
             model,
             now,
+            purchase: None,
         },
     )
 }
 
-fn due(set: &PolicySet, state: &CustomerState, model: &Model, now: Timestamp) -> Option<Timestamp> {
+/// How flags ended.
+fn ends(decisions: &[Decision]) -> Vec<Phase> {
+    let phase = |decision: &Decision| match decision {
+        Decision::Ended { phase, .. } => Some(*phase),
+        _ => None,
+    };
+    decisions.iter().filter_map(phase).collect()
+}
+
+fn due(set: &PolicySet, id: &CustomerKey, state: &CustomerState, model: &Model, now: Timestamp) -> Option<Timestamp> {
     next_due(
         set,
-        &state.ledger,
+        id,
+        state,
         &Scorer::of(state, model),
         now,
         Timestamp(now.0 + 3650 * DAY_MS),
@@ -76,7 +117,7 @@ fn one_flag_per_crossing_then_hysteresis_and_cooldown() {
     let mut state = regular(&id);
     let now = Timestamp(START + 63 * DAY_MS);
     assert!(at(&set, &id, &mut state, &model, now).is_empty());
-    let crossing = due(&set, &state, &model, now).expect("silence leads over the threshold");
+    let crossing = due(&set, &id, &state, &model, now).expect("silence leads over the threshold");
     assert!(at(&set, &id, &mut state, &model, crossing.plus_ms(-1)).is_empty());
     let decisions = at(&set, &id, &mut state, &model, crossing);
     let [Decision::Flag { flag, .. }] = decisions.as_slice() else {
@@ -84,15 +125,19 @@ fn one_flag_per_crossing_then_hysteresis_and_cooldown() {
     };
     assert_eq!(flag.kind, FlagKind::Flagged);
     assert!(flag.score.value >= 0.6 && !flag.reasons.is_empty() && flag.reasons.len() <= 3);
-    // Silence goes on: nothing new, ever.
+    // Silence goes on: nothing new but the end of the policy's window, by which she has not come back.
     assert!(at(&set, &id, &mut state, &model, crossing.plus_ms(40 * DAY_MS)).is_empty());
-    assert_eq!(due(&set, &state, &model, crossing), None);
+    let end = crossing.plus_ms(60 * DAY_MS);
+    assert_eq!(due(&set, &id, &state, &model, crossing), Some(end));
+    assert!(at(&set, &id, &mut state, &model, end.plus_ms(-1)).is_empty());
+    assert_eq!(ends(&at(&set, &id, &mut state, &model, end)), [Phase::Lost]);
+    assert_eq!(due(&set, &id, &state, &model, end), None);
     // Back to life: armed again below the lower level, and the next crossing flags again.
-    let back = crossing.plus_ms(41 * DAY_MS);
+    let back = end.plus_ms(DAY_MS);
     (0..6).for_each(|day| buy(&mut state, &id, back.0 + day * DAY_MS));
     let alive = back.plus_ms(6 * DAY_MS);
     assert!(at(&set, &id, &mut state, &model, alive).is_empty());
-    let again = due(&set, &state, &model, alive).expect("armed again");
+    let again = due(&set, &id, &state, &model, alive).expect("armed again");
     assert_eq!(at(&set, &id, &mut state, &model, again).len(), 1);
 }
 
@@ -102,19 +147,141 @@ fn during_cooldown_the_flag_waits() {
     let set = policies(0.0, "");
     let mut state = regular(&id);
     let now = Timestamp(START + 63 * DAY_MS);
-    let crossing = due(&set, &state, &model, now).unwrap();
+    let crossing = due(&set, &id, &state, &model, now).unwrap();
     assert_eq!(at(&set, &id, &mut state, &model, crossing).len(), 1);
     // As if the score had fallen at once: armed, but not cooled down.
     state.ledger.policies.values_mut().for_each(|entry| entry.armed = true);
     assert!(at(&set, &id, &mut state, &model, crossing.plus_ms(DAY_MS)).is_empty());
     assert_eq!(
-        due(&set, &state, &model, crossing.plus_ms(DAY_MS)),
+        due(&set, &id, &state, &model, crossing.plus_ms(DAY_MS)),
         Some(crossing.plus_ms(10 * DAY_MS))
     );
-    assert_eq!(
-        at(&set, &id, &mut state, &model, crossing.plus_ms(10 * DAY_MS)).len(),
-        1
+    // The next flag ends the course of the one before: until then she had not come back.
+    let decisions = at(&set, &id, &mut state, &model, crossing.plus_ms(10 * DAY_MS));
+    assert_eq!(ends(&decisions), [Phase::Lost]);
+    assert!(
+        matches!(decisions.as_slice(), [_, Decision::Flag { .. }]),
+        "{decisions:?}"
     );
+}
+
+/// What one refusal is made of: what the policy says beyond the usual, what else the file says, what else happened.
+struct Case {
+    eligible: &'static str,
+    policy: &'static str,
+    file: &'static str,
+    happened: &'static [(i64, Signal)],
+    said: Option<(Purpose, ConsentState)>,
+    known: bool,
+    reason: Refusal,
+    /// Days after which it is asked again, for a reason that ends by itself.
+    pauses: Option<i64>,
+}
+
+const PLAIN: Case = Case {
+    eligible: "",
+    policy: "",
+    file: "",
+    happened: &[],
+    said: None,
+    known: true,
+    reason: Refusal::Objected,
+    pauses: None,
+};
+
+/// The day on which the cases are decided.
+const LATE: i64 = 300;
+
+fn cases() -> Vec<Case> {
+    let lasting = |reason: Refusal, eligible: &'static str| Case {
+        eligible,
+        reason,
+        ..PLAIN
+    };
+    let pause = |reason: Refusal, happened: &'static [(i64, Signal)], days: i64| Case {
+        reason,
+        happened,
+        pauses: Some(days),
+        ..PLAIN
+    };
+    let refused = ConsentState::Refused;
+    vec![
+        Case {
+            said: Some((Purpose::Marketing, refused)),
+            ..PLAIN
+        },
+        Case {
+            said: Some((Purpose::Profiling, refused)),
+            ..PLAIN
+        },
+        lasting(Refusal::NoConsent, "marketing-consent = \"granted\""),
+        Case {
+            known: false,
+            reason: Refusal::Anonymous,
+            ..PLAIN
+        },
+        lasting(Refusal::FewPurchases, "min-purchase-days = 11"),
+        lasting(Refusal::ManyPurchases, "max-purchase-days = 9"),
+        lasting(Refusal::LittleActivity, "min-active-days = 11"),
+        lasting(Refusal::GoneTooLong, "max-silence-days = 30"),
+        Case {
+            policy: "where = \"purchases > 10\"",
+            reason: Refusal::NotEligible,
+            ..PLAIN
+        },
+        Case {
+            policy: "channel = [{ name = \"email\" }]",
+            happened: &[(70, Signal::EmailUnsubscribe)],
+            reason: Refusal::NoChannel,
+            ..PLAIN
+        },
+        Case {
+            policy: "channel = [{ name = \"email\" }]",
+            happened: &[(70, Signal::EmailDelivered), (71, Signal::EmailBounce)],
+            reason: Refusal::NoChannel,
+            ..PLAIN
+        },
+        Case {
+            happened: &[(70, Signal::ComplaintOpened), (71, Signal::ComplaintAcknowledged)],
+            reason: Refusal::OpenComplaint,
+            ..PLAIN
+        },
+        pause(Refusal::InboundContact, &[(298, Signal::TicketOpened)], 5),
+        pause(Refusal::RecentAttention, &[(299, Signal::ContactSent)], 2),
+        pause(
+            Refusal::Capped,
+            &[
+                (275, Signal::ContactSent),
+                (280, Signal::EmailSent),
+                (283, Signal::CallOutbound),
+                (286, Signal::EmailSent),
+                (289, Signal::EmailSent),
+                (292, Signal::ContactSent),
+            ],
+            5,
+        ),
+        Case {
+            policy: "channel = [{ name = \"email\" }]",
+            file: "[pressure.channels]\nemail = 1",
+            reason: Refusal::Capped,
+            happened: &[(290, Signal::EmailSent)],
+            pauses: Some(20),
+            ..PLAIN
+        },
+        Case {
+            policy: "channel = [{ name = \"phone\", cost = 40.0 }]",
+            reason: Refusal::Unprofitable,
+            pauses: Some(10),
+            ..PLAIN
+        },
+        Case {
+            policy: "within-hours = 1",
+            file: "[calendar]\nquiet-hours = \"21:00-09:00\"",
+            reason: Refusal::Quiet,
+            pauses: Some(1),
+            ..PLAIN
+        },
+    ]
 }
 
 #[test]
@@ -122,75 +289,53 @@ fn every_refusal_has_its_reason_and_is_counted_once() {
     let model = Model::shipped().unwrap();
     let known = key("u");
     let anonymous = CustomerKey::new(known.workspace.clone(), PersonId::anonymous("a").unwrap());
-    let consent = |state: &mut CustomerState, purpose, said| {
-        state.note_consent(
-            purpose,
-            ConsentRecord {
-                at: Timestamp(START),
-                state: said,
-            },
-        );
-    };
-    let table = [
-        (
-            "",
-            &known,
-            Some((Purpose::Marketing, ConsentState::Refused)),
-            Refusal::Objected,
-        ),
-        (
-            "",
-            &known,
-            Some((Purpose::Profiling, ConsentState::Refused)),
-            Refusal::Objected,
-        ),
-        ("marketing-consent = \"granted\"", &known, None, Refusal::NoConsent),
-        ("", &anonymous, None, Refusal::Anonymous),
-        ("min-purchase-days = 11", &known, None, Refusal::FewPurchases),
-        ("max-purchase-days = 9", &known, None, Refusal::ManyPurchases),
-        ("min-active-days = 11", &known, None, Refusal::LittleActivity),
-        ("max-silence-days = 30", &known, None, Refusal::GoneTooLong),
-    ];
     let mut met: Vec<Refusal> = Vec::new();
-    for (extra, id, said, reason) in table {
-        let set = policies(0.0, extra);
+    for case in cases() {
+        let id = if case.known { &known } else { &anonymous };
+        let set = policies_with("churn-30", 0.0, case.eligible, case.policy, case.file);
         let mut state = regular(id);
-        if let Some((purpose, answer)) = said {
-            consent(&mut state, purpose, answer);
+        for (day, signal) in case.happened {
+            act(&mut state, id, START + day * DAY_MS, *signal);
         }
-        let late = Timestamp(START + 300 * DAY_MS);
+        if let Some((purpose, answer)) = case.said {
+            consent(&mut state, purpose, answer, START);
+        }
+        // START is at 22:13 UTC.
+        let late = Timestamp(START + LATE * DAY_MS);
+        let expected = Decision::Refused {
+            policy: "p".to_owned(),
+            reason: case.reason,
+        };
         assert_eq!(
             at(&set, id, &mut state, &model, late),
-            vec![Decision::Refused {
-                policy: "p".to_owned(),
-                reason
-            }],
-            "{extra}"
+            vec![expected],
+            "{:?}",
+            case.reason
         );
         assert!(
             at(&set, id, &mut state, &model, late.plus_ms(1)).is_empty(),
-            "{extra}: counted twice"
+            "{:?}: counted twice",
+            case.reason
         );
-        assert_eq!(due(&set, &state, &model, late), None);
-        met.push(reason);
+        let again = case.pauses.map(|days| late.plus_ms(days * DAY_MS));
+        assert_eq!(due(&set, id, &state, &model, late), again, "{:?}", case.reason);
+        if let Some(again) = again {
+            let decisions = at(&set, id, &mut state, &model, again);
+            // What ends by itself and is the same again is said again; everything else raises the flag now.
+            assert_eq!(decisions.len(), 1, "{:?}", case.reason);
+        }
+        met.push(case.reason);
     }
-    assert!(
-        Refusal::ALL.iter().all(|reason| met.contains(reason)),
-        "a reason has no case"
-    );
+    for reason in Refusal::ALL {
+        assert!(met.contains(reason), "{} has no case", reason.label());
+    }
     // The reason goes away: the flag comes.
     let set = policies(0.0, "");
     let mut state = regular(&known);
-    consent(&mut state, Purpose::Marketing, ConsentState::Refused);
-    let late = Timestamp(START + 300 * DAY_MS);
+    consent(&mut state, Purpose::Marketing, ConsentState::Refused, START);
+    let late = Timestamp(START + LATE * DAY_MS);
     assert_eq!(at(&set, &known, &mut state, &model, late).len(), 1);
-    state.note_consent(
-        Purpose::Marketing,
-        ConsentRecord {
-            at: late,
-            state: ConsentState::Granted,
-        },
-    );
+    consent(&mut state, Purpose::Marketing, ConsentState::Granted, late.0);
     assert!(matches!(
         at(&set, &known, &mut state, &model, late.plus_ms(1)).as_slice(),
         [Decision::Flag { .. }]
@@ -220,7 +365,7 @@ proptest! {
         days.iter().for_each(|day| buy(&mut state, &id, START + day * DAY_MS + 37));
         let now = Timestamp(START + (200 + after) * DAY_MS);
         let _ = at(&set, &id, &mut state, &model, now);
-        match due(&set, &state, &model, now) {
+        match due(&set, &id, &state, &model, now) {
             Some(when) => {
                 prop_assert!(when > now);
                 prop_assert!(at(&set, &id, &mut state.clone(), &model, when.plus_ms(-1)).is_empty());

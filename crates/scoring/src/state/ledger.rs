@@ -20,6 +20,73 @@ pub struct RaisedFlag {
     pub id: FlagId,
 }
 
+macro_rules! phases {
+    ($($(#[$doc:meta])* $variant:ident = $code:literal, $label:literal;)*) => {
+        /// How far a flag has come. A later phase is never left for an earlier one; of two ends the later in this list counts.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "u8", into = "u8")]
+        pub enum Phase { $($(#[$doc])* $variant,)* }
+
+        impl Phase {
+            /// Every phase, in their order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The stable code used in persisted bytes.
+            #[must_use]
+            pub const fn code(self) -> u8 { match self { $(Self::$variant => $code,)* } }
+
+            /// The stable name.
+            #[must_use]
+            pub const fn label(self) -> &'static str { match self { $(Self::$variant => $label,)* } }
+        }
+    };
+}
+
+phases! {
+    /// Raised; nobody has taken it up.
+    Flagged = 0, "flagged";
+    /// Somebody has taken it up.
+    Claimed = 1, "claimed";
+    /// The customer was contacted.
+    Contacted = 2, "contacted";
+    /// The policy's window passed without what it is after.
+    Lost = 3, "lost";
+    /// The customer did what the policy is after.
+    Returned = 4, "returned";
+    /// The flag was wrong.
+    Recalled = 5, "recalled";
+}
+
+impl Phase {
+    /// `true` while the flag waits for its end.
+    #[must_use]
+    pub const fn is_open(self) -> bool {
+        matches!(self, Self::Flagged | Self::Claimed | Self::Contacted)
+    }
+}
+
+impl TryFrom<u8> for Phase {
+    type Error = &'static str;
+    fn try_from(code: u8) -> Result<Self, Self::Error> {
+        Self::ALL.get(usize::from(code)).copied().ok_or("unknown phase code")
+    }
+}
+
+impl From<Phase> for u8 {
+    fn from(phase: Phase) -> Self {
+        phase.code()
+    }
+}
+
+/// The course of a flag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Course {
+    /// How far it has come.
+    pub phase: Phase,
+    /// When that began, in event time.
+    pub since: Timestamp,
+}
+
 /// Where one policy stands with one customer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyState {
@@ -34,6 +101,20 @@ pub struct PolicyState {
     pub refused: Option<u8>,
     /// Version of the policy that wrote this entry. Merge: the greater one.
     pub policy_version: u64,
+    /// The course of the last flag; `None` without one, and for flags raised before records kept it. Merge: that of the
+    /// flag that stays; of one flag's two courses the further one.
+    pub course: Option<Course>,
+}
+
+impl PolicyState {
+    /// Brings the course of the last flag to a phase, unless it has come further already; `true` when it has moved.
+    pub fn advance(&mut self, phase: Phase, since: Timestamp) -> bool {
+        let further = self.course.is_some_and(|course| course.phase < phase);
+        if further {
+            self.course = Some(Course { phase, since });
+        }
+        further
+    }
 }
 
 impl Default for PolicyState {
@@ -45,6 +126,7 @@ impl Default for PolicyState {
             cooldown_until: None,
             refused: None,
             policy_version: 0,
+            course: None,
         }
     }
 }
@@ -93,7 +175,8 @@ impl Ledger {
                 }
                 Some(ours) => {
                     ours.armed &= theirs.armed;
-                    ours.last_flag = ours.last_flag.max(theirs.last_flag);
+                    (ours.last_flag, ours.course) =
+                        (ours.last_flag, ours.course).max((theirs.last_flag, theirs.course));
                     ours.cooldown_until = ours.cooldown_until.max(theirs.cooldown_until);
                     ours.refused = ours.refused.max(theirs.refused);
                     ours.policy_version = ours.policy_version.max(theirs.policy_version);
@@ -102,6 +185,49 @@ impl Ledger {
         }
         for contact in &other.contacts {
             self.note_contact(contact.clone());
+        }
+    }
+}
+
+/// A ledger as version 1 of the record held it: without courses.
+#[derive(Deserialize)]
+pub(super) struct LedgerV1 {
+    policies: BTreeMap<PolicyId, PolicyStateV1>,
+    contacts: BTreeSet<Contact>,
+}
+
+#[derive(Deserialize)]
+struct PolicyStateV1 {
+    armed: bool,
+    last_flag: Option<RaisedFlag>,
+    cooldown_until: Option<Timestamp>,
+    refused: Option<u8>,
+    policy_version: u64,
+}
+
+impl From<LedgerV1> for Ledger {
+    fn from(old: LedgerV1) -> Self {
+        let policies = old.policies.into_iter().map(|(id, old)| {
+            let PolicyStateV1 {
+                armed,
+                last_flag,
+                cooldown_until,
+                refused,
+                policy_version,
+            } = old;
+            let state = PolicyState {
+                armed,
+                last_flag,
+                cooldown_until,
+                refused,
+                policy_version,
+                course: None,
+            };
+            (id, state)
+        });
+        Self {
+            policies: policies.collect(),
+            contacts: old.contacts,
         }
     }
 }

@@ -14,7 +14,7 @@ mod sorted;
 mod wire;
 
 pub use calendar::{Calendar, SESSION_GAP_S, Session, WINDOW_DAYS as CALENDAR_DAYS};
-pub use ledger::{Contact, Ledger, MAX_CONTACTS, PolicyState, RaisedFlag};
+pub use ledger::{Contact, Course, Ledger, MAX_CONTACTS, Phase, PolicyState, RaisedFlag};
 pub use part::{Observation, Part, Recency, WEEK_HOURS};
 pub use purchases::{MAX_CURRENCIES, Purchases, Totals, WINDOW_DAYS as PURCHASE_DAYS};
 pub use sorted::SortedMap;

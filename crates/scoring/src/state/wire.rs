@@ -1,12 +1,13 @@
 //! The canonical bytes of a customer record.
 //!
 //! Layout: one version byte, then [postcard](https://postcard.jamesmunns.com/wire-format) 1.x of the wire structures
-//! below (days and instants as differences, sparse maps as pairs). Version 1 is the only one so far. These structures are
-//! the format: changing one, or a type that they embed (`RecentIds`, `Ledger`, `ConsentRecord`, `Refreshed`), needs a new
+//! below (days and instants as differences, sparse maps as pairs). Version 2 is written; version 1, whose ledger had no
+//! courses of flags, is read. These structures are the format: changing one, or a type that they embed (`RecentIds`, `Ledger`, `ConsentRecord`, `Refreshed`), needs a new
 //! version and a new fixture. A reader that meets an unknown version, a broken invariant or bytes left over returns an
 //! error; it never guesses and never takes damage for a new customer.
 
 use super::calendar::DAY_S;
+use super::ledger::LedgerV1;
 use super::part::Fields;
 use super::{
     Calendar, ConsentRecord, CustomerState, Ledger, Part, Purchases, Recency, Refreshed, Session, SortedMap, Totals,
@@ -18,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use vigie_event::{Channel, Currency, Day, PersonId, Purpose, RecentIds, Signal, Timestamp};
 
 /// The version that is written.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// Room for most records: ten active days take some 280 bytes, each remembered event id up to 18.
 const TYPICAL_BYTES: usize = 1024;
@@ -38,12 +39,12 @@ pub enum CodecError {
 }
 
 #[derive(Serialize, Deserialize)]
-struct WireState<'a> {
+struct WireState<'a, L> {
     parts: Vec<(Cow<'a, PersonId>, WirePart)>,
     linked_to: Cow<'a, Option<PersonId>>,
     known_links: Cow<'a, BTreeSet<PersonId>>,
     recent: Cow<'a, RecentIds>,
-    ledger: Cow<'a, Ledger>,
+    ledger: L,
     consent: Cow<'a, BTreeMap<Purpose, ConsentRecord>>,
     timer: Option<Timestamp>,
     rank: Option<u16>,
@@ -110,7 +111,7 @@ pub(super) fn encode(state: &CustomerState) -> Vec<u8> {
         linked_to: Cow::Borrowed(&state.linked_to),
         known_links: Cow::Borrowed(&state.known_links),
         recent: Cow::Borrowed(&state.recent),
-        ledger: Cow::Borrowed(&state.ledger),
+        ledger: &state.ledger,
         consent: Cow::Borrowed(&state.consent),
         timer: state.timer,
         rank: state.rank,
@@ -127,13 +128,14 @@ pub(super) fn encode(state: &CustomerState) -> Vec<u8> {
 pub(super) fn decode(bytes: &[u8]) -> Result<CustomerState, CodecError> {
     let (version, body) = bytes.split_first().ok_or(CodecError::Empty)?;
     match *version {
-        VERSION => decode_v1(body).ok_or(CodecError::Body),
+        VERSION => decode_body::<Ledger>(body).ok_or(CodecError::Body),
+        1 => decode_body::<LedgerV1>(body).ok_or(CodecError::Body),
         other => Err(CodecError::Version(other)),
     }
 }
 
-fn decode_v1(body: &[u8]) -> Option<CustomerState> {
-    let (wire, rest) = postcard::take_from_bytes::<WireState<'_>>(body).ok()?;
+fn decode_body<'a, L: Deserialize<'a> + Into<Ledger>>(body: &'a [u8]) -> Option<CustomerState> {
+    let (wire, rest) = postcard::take_from_bytes::<WireState<'_, L>>(body).ok()?;
     if !rest.is_empty() {
         return None;
     }
@@ -148,7 +150,7 @@ fn decode_v1(body: &[u8]) -> Option<CustomerState> {
         linked_to: wire.linked_to.into_owned(),
         known_links: wire.known_links.into_owned(),
         recent: wire.recent.into_owned(),
-        ledger: wire.ledger.into_owned(),
+        ledger: wire.ledger.into(),
         consent: wire.consent.into_owned(),
         timer: wire.timer,
         rank: wire.rank,

@@ -6,7 +6,7 @@ use proptest::test_runner::{Config, TestRunner};
 use vigie_event::{
     Channel, ConsentState, Currency, Day, EventId, FlagId, Money, PersonId, PolicyId, Purpose, Signal, Timestamp,
 };
-use vigie_scoring::state::{ConsentRecord, Contact, PolicyState, RaisedFlag, Refreshed};
+use vigie_scoring::state::{ConsentRecord, Contact, Course, Phase, PolicyState, RaisedFlag, Refreshed};
 use vigie_scoring::{CustomerState, Observation};
 
 /// 1997-01-01T00:00:00Z, where the test data live.
@@ -106,6 +106,7 @@ pub(crate) fn state() -> impl Strategy<Value = CustomerState> {
         prop::option::of(instant()),
         prop::option::of(0u8..3),
         0u64..3,
+        prop::option::of((0usize..6, instant())),
     );
     let policies = prop::collection::btree_map(0u8..3, policy, 0..3);
     let contacts = prop::collection::vec((instant(), 0usize..3, prop::option::of(flag())), 0..4);
@@ -138,7 +139,7 @@ pub(crate) fn state() -> impl Strategy<Value = CustomerState> {
                 1024,
             );
         }
-        for (name, (armed, flag, cooldown_until, refused, policy_version)) in policies {
+        for (name, (armed, flag, cooldown_until, refused, policy_version, course)) in policies {
             let last_flag = flag.map(|(at, id)| RaisedFlag { at, id });
             let policy = PolicyState {
                 armed,
@@ -146,6 +147,10 @@ pub(crate) fn state() -> impl Strategy<Value = CustomerState> {
                 cooldown_until,
                 refused,
                 policy_version,
+                course: course.map(|(phase, since)| Course {
+                    phase: Phase::ALL[phase],
+                    since,
+                }),
             };
             let _ = state
                 .ledger

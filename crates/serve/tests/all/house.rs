@@ -14,7 +14,7 @@ use tower::ServiceExt;
 use vigie_event::{
     Channel, CustomerKey, DAY_MS, FlagId, Money, Partition, PersonId, Signal, Timestamp, Workspace, partition_for,
 };
-use vigie_relance::{Flag, FlagKind, FlagReason, FlagScore, PolicySet};
+use vigie_relance::{Flag, FlagKind, FlagReason, FlagScore, Plan, PolicySet};
 use vigie_scoring::{CustomerState, Model, Observation};
 use vigie_serve::{Access, Active, ApiState, Books, Build, Readiness, Unavailable, router};
 use vigie_store::{Commit, CustomerWrite, FlagRow, MemoryStore, Projection, Store};
@@ -177,6 +177,11 @@ impl House {
                     text: "No purchase.".to_owned(),
                 }],
                 model: "m@1".to_owned(),
+                play: "attention".to_owned(),
+                customer_benefit: "You are asked how you are.".to_owned(),
+                segment: None,
+                recalls: None,
+                plan: Plan::default(),
             };
             let body = serde_json::to_vec(&flag).unwrap();
             FlagRow {
