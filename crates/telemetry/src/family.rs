@@ -1,11 +1,14 @@
-//! A family of handles that differ in one label whose values are only known at run time (workspace, partition, policy).
+//! Handles that differ in one label: a family where its values are only known at run time (workspace, partition, policy), an
+//! array where they are a closed list.
 //!
-//! It never grows beyond its stated bound: once `max` values have been seen, every further value is counted under
+//! A family never grows beyond its stated bound: once `max` values have been seen, every further value is counted under
 //! `other` (BOUND-1). A family never forgets a value, so counters never go backwards.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::catalogue::{Metric, Values};
 
 /// The label value that stands for all values beyond the bound.
 pub(crate) const OTHER: &str = "other";
@@ -64,6 +67,49 @@ impl<H> fmt::Debug for Family<H> {
             .field("max", &self.inner.max)
             .field("known", &known)
             .finish()
+    }
+}
+
+/// One handle per value of a closed label that arrives as a name. All are registered at once, so that the first increase
+/// of each is seen as one.
+#[derive(Clone, Debug)]
+pub(crate) struct ByName<H> {
+    handles: Arc<[(&'static str, H)]>,
+}
+
+impl<H> ByName<H> {
+    pub(crate) fn new(metric: &'static Metric, label: &str, make: impl Fn(&'static str) -> H) -> ByName<H> {
+        let values = match metric.label(label).map(|label| label.values) {
+            Some(Values::Closed(values)) => values,
+            Some(Values::Bounded { .. }) | None => &[],
+        };
+        ByName {
+            handles: values.iter().map(|value| (*value, make(value))).collect(),
+        }
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&H> {
+        let found = self.handles.iter().find(|(value, _)| *value == name);
+        debug_assert!(found.is_some(), "{name} is not in the catalogue");
+        found.map(|(_, handle)| handle)
+    }
+}
+
+/// One handle per value of a closed label, indexed by the enum.
+#[derive(Clone, Debug)]
+pub(crate) struct ByValue<H> {
+    handles: Arc<[H]>,
+}
+
+impl<H> ByValue<H> {
+    pub(crate) fn new(handles: impl Iterator<Item = H>) -> ByValue<H> {
+        ByValue {
+            handles: handles.collect(),
+        }
+    }
+
+    pub(crate) fn at(&self, index: usize) -> Option<&H> {
+        self.handles.get(index)
     }
 }
 

@@ -5,7 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use vigie_telemetry::{AuditVerdict, BuildInfo, Cause, Decision, Exporter, Metrics, Outcome, Stopwatch};
+use vigie_telemetry::{
+    AuditVerdict, BuildInfo, Cause, Decision, Delivered, Exporter, FlagEnd, Metrics, Outcome, RefusalReason, Stopwatch,
+};
 
 /// Counts one of everything that the dashboards draw.
 fn load(metrics: &Metrics, round: u64) {
@@ -76,7 +78,16 @@ fn load(metrics: &Metrics, round: u64) {
     for decision in [Decision::Flagged, Decision::HeldOut] {
         metrics.relance.decided("win-back", decision, 1);
     }
-    metrics.relance.refused("win-back", "cooldown", 4);
+    for reason in RefusalReason::ALL {
+        metrics.relance.refused("win-back", *reason, 4);
+    }
+    for end in FlagEnd::ALL {
+        metrics.relance.ended("win-back", *end, 1);
+    }
+    for outcome in Delivered::ALL {
+        metrics.delivery.ended("crm", *outcome, 1);
+    }
+    metrics.delivery.state("crm", ms(1_000), 1, true);
 }
 
 /// Serves scrapes until the process ends. Each request loads the exporter first; its number is sent when it was answered.
