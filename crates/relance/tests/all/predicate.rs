@@ -105,7 +105,7 @@ fn what_is_refused_says_where_and_what_instead() {
         ("last_activity > 'yesterday'", 1, 17, "is no time"),
         ("purchases >", 1, 12, "Expected"),
         ("purchases > 2 purchases", 1, 15, "ends before"),
-        ("purchases > (SELECT 1)", 1, 13, "not in the subset"),
+        ("purchases > (SELECT 1)", 1, 14, "not in the subset"),
         ("lower(currency) = 'eur'", 1, 1, "not in the subset"),
         ("orders.purchases > 1", 1, 1, "only columns of customers"),
         ("currency = \"EUR\"", 1, 12, "no column \"EUR\""),

@@ -65,8 +65,8 @@ fn intervals_cover_the_truth_at_all_times_at_the_stated_rate() {
             .filter(|seed| !watch(*seed, 10_000, treated, held_out).covered)
             .count();
         println!("{treated} against {held_out}: {missed} of {SEEDS} sequences missed the truth at some time");
-        // At most 5 % are to miss; four standard deviations of 200 throws beyond that are 12.
-        assert!(missed <= 10 + 12, "{missed} of {SEEDS}");
+        // At most 5 % are to miss, as stated.
+        assert!(missed <= 10, "{missed} of {SEEDS}");
     }
 }
 
@@ -87,8 +87,8 @@ fn harm_is_stopped_help_is_seen_and_nothing_is_left_alone() {
 #[test]
 fn nothing_is_said_of_few_and_time_ends_what_shows_nothing() {
     let mut arm = Arm::default();
-    (0..49).for_each(|_| arm.add(1.0));
-    assert_eq!(uplift(&arm, &arm, Level::default()), Uplift::TooFew { needed: 50 });
+    (0..199).for_each(|_| arm.add(1.0));
+    assert_eq!(uplift(&arm, &arm, Level::default()), Uplift::TooFew { needed: 200 });
     let few = uplift(&arm, &arm, Level::default());
     assert_eq!(verdict(&few, 364, 365), Verdict::Undecided);
     assert_eq!(verdict(&few, 365, 365), Verdict::Expired);

@@ -51,11 +51,12 @@ fn hillstroms_experiment_comes_out_as_it_is_known_to() {
     assert!(read.is_ok(), "{read:?}");
     let mut lines = text.lines();
     let columns: Vec<&str> = lines.next().unwrap().split(',').collect();
-    let place = |name: &str| columns.iter().position(|column| *column == name).unwrap();
+    // From the end: an earlier cell holds a comma in its quotes.
+    let place = |name: &str| columns.iter().rev().position(|column| *column == name).unwrap();
     let (segment, visit, conversion, spend) = (place("segment"), place("visit"), place("conversion"), place("spend"));
     let (mut control, mut mens, mut womens) = (Arms::default(), Arms::default(), Arms::default());
     for line in lines {
-        let cells: Vec<&str> = line.split(',').collect();
+        let cells: Vec<&str> = line.rsplit(',').collect();
         let arms = match cells[segment] {
             "No E-Mail" => &mut control,
             "Mens E-Mail" => &mut mens,
