@@ -60,7 +60,7 @@ pub struct Lane<S, G, E> {
     exit: E,
     schedule: Schedule,
     clock: Clock,
-    metrics: DeliveryMetrics,
+    delivery: DeliveryMetrics,
     handle: LaneHandle<S>,
 }
 
@@ -169,7 +169,7 @@ impl<S: Store, G: Gate, E: Exit> Lane<S, G, E> {
             exit,
             schedule: Schedule::default(),
             clock,
-            metrics,
+            delivery: metrics,
             handle,
         })
     }
@@ -303,7 +303,8 @@ impl<S: Store, G: Gate, E: Exit> Lane<S, G, E> {
         state.unread_since = None;
         if held_out > 0 {
             *state.counts.dropped.entry(Reason::HeldOut.label()).or_default() += held_out;
-            self.metrics.ended(&self.destination.name, Delivered::Dropped, held_out);
+            self.delivery
+                .ended(&self.destination.name, Delivered::Dropped, held_out);
         }
         Ok(rows.len())
     }
@@ -353,7 +354,7 @@ impl<S: Store, G: Gate, E: Exit> Lane<S, G, E> {
         let mut state = self.handle.state();
         state.commit(&[Change::Closed(number)])?;
         *state.counts.dropped.entry(reason.label()).or_default() += 1;
-        self.metrics.ended(&self.destination.name, Delivered::Dropped, 1);
+        self.delivery.ended(&self.destination.name, Delivered::Dropped, 1);
         Ok(())
     }
 
@@ -363,7 +364,7 @@ impl<S: Store, G: Gate, E: Exit> Lane<S, G, E> {
         if answer.is_success() {
             state.commit(&[Change::Closed(number)])?;
             state.counts.delivered += 1;
-            self.metrics.ended(name, Delivered::Delivered, 1);
+            self.delivery.ended(name, Delivered::Delivered, 1);
             if state.failures >= FAILING {
                 tracing::info!(destination = name, workspace = %self.handle.shared.workspace, "deliveries succeed again");
                 state.recover(now)?;
@@ -394,10 +395,10 @@ impl<S: Store, G: Gate, E: Exit> Lane<S, G, E> {
         state.counts.failed += 1;
         state.failures = state.failures.saturating_add(1);
         state.last_failure = Some(answer.describe());
-        self.metrics.ended(name, Delivered::Failed, 1);
+        self.delivery.ended(name, Delivered::Failed, 1);
         if matches!(changes.first(), Some(Change::Parked(..))) {
             state.counts.parked += 1;
-            self.metrics.ended(name, Delivered::Parked, 1);
+            self.delivery.ended(name, Delivered::Parked, 1);
             tracing::error!(destination = name, flag = %flag.id, number, answer = answer.describe(), "a flag is parked after its last attempt; send it again with `vigie deliveries redeliver`");
         } else {
             tracing::warn!(destination = name, flag = %flag.id, number, attempt = flag.attempts, answer = answer.describe(), "a delivery failed");

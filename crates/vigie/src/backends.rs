@@ -1,6 +1,7 @@
 //! Which log and which store a configuration means: those on the local disk, a topic of Kafka, a Redis. Each is one enum that
 //! hands every call on, so that nothing above knows which one it has. It never decides what is written where.
 
+use crate::bounds;
 use crate::config::{Config, Durability, LogBackend, StoreBackend};
 use crate::keyfile;
 use crate::server;
@@ -323,7 +324,7 @@ pub(crate) fn member(config: &Config) -> MemberOptions {
 pub(crate) async fn main_store(config: &Config, used: bool) -> Result<AnyStore> {
     match config.store.backend {
         StoreBackend::Embedded => {
-            let store = EmbeddedStore::open(&config.data.dir.join("store"), &server::store_options(config))?;
+            let store = EmbeddedStore::open(&config.data.dir.join("store"), &bounds::store_options(config))?;
             Ok(AnyStore::Embedded(store))
         }
         StoreBackend::Redis => {

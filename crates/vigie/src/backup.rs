@@ -4,11 +4,11 @@
 
 mod files;
 
+use crate::bounds;
 use crate::cli::{Failure, Format, print, runtime};
 use crate::clocks;
 use crate::config::{self, Config, ConfigSources, LogBackend, StoreBackend};
 use crate::past::{self, House};
-use crate::server;
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use files::{copy_in, copy_out};
@@ -135,7 +135,7 @@ fn refuse_what_is_elsewhere(config: &Config) -> Result<()> {
 async fn revive(config: &Config) -> Result<(u64, Report)> {
     let place = past::place(config)?;
     let archive = Archive::open(place, Mode::Write, config.log.partitions).await?;
-    let rebuilt = past::rebuild(&archive, &config.data.dir, &server::store_options(config), |_| {}).await?;
+    let rebuilt = past::rebuild(&archive, &config.data.dir, &bounds::store_options(config), |_| {}).await?;
     // One writer at a time.
     drop(archive);
     let house = House::open(config).await?;

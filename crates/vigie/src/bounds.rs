@@ -72,3 +72,9 @@ pub(crate) fn archivist_options(config: &Config) -> ArchivistOptions {
         after: config.archive.flush_after,
     }
 }
+
+pub(crate) fn store_options(config: &Config) -> vigie_store::Options {
+    let mut options = vigie_store::Options::new(config.log.partitions);
+    options.cache_bytes = config.store.cache_size.bytes();
+    options
+}

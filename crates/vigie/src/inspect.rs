@@ -246,7 +246,7 @@ async fn explained(
         to: None,
     };
     let history = past.history(workspace.clone(), person, period).await?;
-    let place = format!("{partition}:{offset}");
+    let place = format!("{partition}@{offset}");
     let steps = history
         .get("steps")
         .and_then(Value::as_array)

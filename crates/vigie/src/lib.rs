@@ -29,6 +29,7 @@ mod past;
 mod policy;
 mod privacy;
 mod replay;
+mod reserve;
 mod roles;
 mod server;
 mod status;

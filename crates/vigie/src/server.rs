@@ -22,6 +22,7 @@ use crate::inspect;
 use crate::keyfile::{self, Generated};
 use crate::past::{self, Kept, Service};
 use crate::privacy::{self, Privacy};
+use crate::reserve;
 use crate::roles::{Role, Roles};
 use anyhow::{Context, Result, anyhow};
 use arc_swap::ArcSwap;
@@ -59,8 +60,6 @@ use vigie_telemetry::{BuildInfo, Exporter, Metrics};
 
 /// Time between two looks at whether the log and the worker are well.
 const WATCH_EVERY: Duration = Duration::from_millis(200);
-/// Time between two looks at whether the reserve can be taken again.
-const RESERVE_EVERY: Duration = Duration::from_secs(10);
 /// Time between two looks at how far the workers of all processes are.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Time between two upkeeps of the metrics.
@@ -355,7 +354,7 @@ pub(crate) async fn start(config: &Config, clock: Clock, roles: &Roles) -> Resul
     gauges.alone = !roles.shared;
     let state = (Arc::clone(&log), Arc::clone(&ready), working.clone());
     watch_over(exporter, metrics, state, gauges);
-    drop(tokio::spawn(mind_the_reserve(log)));
+    drop(tokio::spawn(reserve::mind(log)));
     Ok(Running {
         url,
         admin_url,
@@ -493,12 +492,6 @@ pub(crate) fn open_log(dir: &Path, config: &Config, metrics: &Metrics, mut optio
 pub(crate) async fn open_letters(config: &Config, metrics: &Metrics) -> Result<DeadLetters<AnyLog>> {
     let log = backends::letters_log(config, metrics).await?;
     Ok(DeadLetters::open(Arc::new(log)).await?)
-}
-
-pub(crate) fn store_options(config: &Config) -> vigie_store::Options {
-    let mut options = vigie_store::Options::new(config.log.partitions);
-    options.cache_bytes = config.store.cache_size.bytes();
-    options
 }
 
 fn snapshot_of(active: &Active) -> vigie_serve::Active {
@@ -674,33 +667,6 @@ fn run_worker(work: Work, status: StatusHandle, stopping: watch::Receiver<bool>)
         }
         outcome
     })?)
-}
-
-/// While the log has no room, its reserve belongs to the store, which can then finish what was accepted; with room again,
-/// the log takes it back.
-async fn mind_the_reserve(log: Arc<AnyLog>) {
-    // A broker minds its own disks.
-    let AnyLog::Embedded(embedded) = &*log else { return };
-    let mut health = embedded.watch_health();
-    loop {
-        let full = matches!(*health.borrow_and_update(), Health::Degraded(_));
-        let worked = Arc::clone(&log);
-        let work = move || match (&*worked, full) {
-            (AnyLog::Embedded(log), true) => log.free_reserve(),
-            (AnyLog::Embedded(log), false) => log.restore_reserve(),
-            (AnyLog::Kafka(_), _) => Ok(()),
-        };
-        match tokio::task::spawn_blocking(work).await {
-            Ok(Err(error)) => tracing::warn!(reason = %error, full, "the reserve stays as it is"),
-            Ok(Ok(())) => {}
-            // The runtime ends.
-            Err(_) => return,
-        }
-        tokio::select! {
-            changed = health.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(RESERVE_EVERY) => {}
-        }
-    }
 }
 
 /// Keeps the metrics in order and publishes readiness and whatever else moves by itself.

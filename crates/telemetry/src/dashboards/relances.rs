@@ -35,6 +35,15 @@ pub(super) const RELANCES: Dashboard = Dashboard {
                 "{{policy}}",
             )],
         ),
+        lines(
+            "How flags ended",
+            "Ends per hour by policy; held-out customers apart, so that the two shares of those who returned can be compared.",
+            "short",
+            &[(
+                within!("1h", "vigie_flag_ends_total" by "policy, end"),
+                "{{policy}}: {{end}}",
+            )],
+        ),
         row("What people say"),
         number(
             "Complaints per thousand mails",

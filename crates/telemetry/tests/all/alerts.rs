@@ -22,20 +22,6 @@ struct Case {
 
 const CASES: &[Case] = &[
     Case {
-        alert: "VigieDestinationFailing",
-        step: 1,
-        at: 30,
-        fires: &[&[(r#"vigie_delivery_well{$I,destination="crm"}"#, "0x40")]],
-        quiet: &[&[(r#"vigie_delivery_well{$I,destination="crm"}"#, "0x5 1x40")]],
-    },
-    Case {
-        alert: "VigieRelancesParked",
-        step: 1,
-        at: 20,
-        fires: &[&[(r#"vigie_delivery_parked{$I,destination="crm"}"#, "3x30")]],
-        quiet: &[&[(r#"vigie_delivery_parked{$I,destination="crm"}"#, "0x30")]],
-    },
-    Case {
         alert: "VigieDown",
         step: 1,
         at: 10,
@@ -358,6 +344,20 @@ const CASES: &[Case] = &[
                 "0+1x172 173+100x10",
             )],
         ],
+    },
+    Case {
+        alert: "VigieDestinationFailing",
+        step: 1,
+        at: 30,
+        fires: &[&[(r#"vigie_delivery_well{$I,destination="crm"}"#, "0x40")]],
+        quiet: &[&[(r#"vigie_delivery_well{$I,destination="crm"}"#, "0x5 1x40")]],
+    },
+    Case {
+        alert: "VigieRelancesParked",
+        step: 1,
+        at: 20,
+        fires: &[&[(r#"vigie_delivery_parked{$I,destination="crm"}"#, "3x30")]],
+        quiet: &[&[(r#"vigie_delivery_parked{$I,destination="crm"}"#, "0x30")]],
     },
     Case {
         alert: "VigieComplaints",

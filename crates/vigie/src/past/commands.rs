@@ -470,7 +470,7 @@ impl RebuildArgs {
             let progress = |records| bar.set_position(records);
             let rebuilt = match config.store.backend {
                 StoreBackend::Embedded => {
-                    let options = server::store_options(&config);
+                    let options = bounds::store_options(&config);
                     rebuild::rebuild(&archive, &config.data.dir, &options, progress).await?
                 }
                 StoreBackend::Redis => {

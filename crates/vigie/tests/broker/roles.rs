@@ -144,7 +144,7 @@ fn every_role_in_a_process_of_its_own_is_one_system() {
             "--output",
             "json",
             "--data-dir",
-            site.data("reader").to_str().unwrap(),
+            site.dir.path().to_str().unwrap(),
         ],
         &here[..],
     ]
