@@ -3,7 +3,7 @@
 
 use crate::broker::Broker;
 use crate::redis;
-use crate::support::{Keys, Launch, Server, Starting, now, run};
+use crate::support::{Keys, Launch, Server, Starting, now, run, until};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -76,6 +76,15 @@ impl Site {
     }
 }
 
+/// Partitions that a worker has told anything of since it has them.
+fn works_on(server: &Server) -> usize {
+    let page = server.client.get("/metrics", "").unwrap().body;
+    let lines = page
+        .lines()
+        .filter(|line| line.starts_with("vigie_pipeline_applied_offset{"));
+    lines.count()
+}
+
 fn value(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
@@ -112,6 +121,13 @@ fn every_role_in_a_process_of_its_own_is_one_system() {
     assert_eq!((books.accepted, books.applied), (500, 500));
     // A second worker takes a share; the first is killed in the midst of work, and the second takes over.
     let second = site.start("second", "worker");
+    until("the group gives the second worker its share", || {
+        (works_on(&second) > 0).then_some(())
+    });
+    assert!(
+        works_on(&first) < usize::from(PARTITIONS),
+        "and takes it from the first"
+    );
     for part in events[500..1_500].chunks(100) {
         collector.post(part);
     }
@@ -138,17 +154,8 @@ fn every_role_in_a_process_of_its_own_is_one_system() {
     let root = value(&audit.stdout)["root_live"].clone();
     drop((collector, second));
     drop(reader);
-    let replay = run(&[
-        &[
-            "replay",
-            "--output",
-            "json",
-            "--data-dir",
-            site.dir.path().to_str().unwrap(),
-        ],
-        &here[..],
-    ]
-    .concat());
+    let archived = site.dir.path().to_str().unwrap();
+    let replay = run(&["replay", "--output", "json", "--data-dir", archived]);
     assert_eq!(replay.code, Some(0), "{replay:?}");
     assert_eq!(value(&replay.stdout)["merkle_root"], root);
     drop(site.broker);
