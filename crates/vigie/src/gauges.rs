@@ -74,6 +74,13 @@ impl Gauges {
         let status = self.status.get();
         let ends = self.log.ends();
         let archived = self.archive.as_ref().map(|archive| archive.ends());
+        // A partition that has gone to another process must not look as if it stood still here.
+        let gone: Vec<Partition> = self.folded.keys().copied().collect();
+        for partition in gone.into_iter().filter(|of| !status.partitions.contains_key(of)) {
+            let _ = self.folded.remove(&partition);
+            self.metrics.pipeline.progress(partition.0, 0, 0);
+            self.metrics.pipeline.watermark_age(partition.0, Duration::ZERO);
+        }
         let (mut waiting, mut oldest) = (0, Duration::ZERO);
         for (partition, state) in &status.partitions {
             let of =
