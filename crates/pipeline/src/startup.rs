@@ -2,7 +2,7 @@
 //! force by control records. It folds nothing and commits nothing.
 
 use crate::errors::WorkerError;
-use crate::meta::{Active, Meta, PartitionState};
+use crate::meta::{Active, Books, Meta, PartitionState};
 use crate::worker::{DeadLetterSink, Worker, decode};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -62,25 +62,31 @@ struct Ahead {
     coming: BTreeMap<Partition, Arc<Active>>,
 }
 
-/// Events that are in the log and not folded yet, by workspace: the part of the books that is in flight, for who has a store
-/// and no worker. It reads that part of the log.
-pub async fn backlog<L: Log, S: Store>(log: &L, store: &S) -> Result<BTreeMap<Workspace, u64>, WorkerError> {
+/// The books as store and log tell them, for who has no worker: outcomes, and the events that are in the log and not folded
+/// yet, by workspace. Both are of one look at each partition, so that no event is in both or in neither. It reads the log from
+/// there on.
+pub async fn ledger<L: Log, S: Store>(
+    log: &L,
+    store: &S,
+) -> Result<(BTreeMap<Workspace, Books>, BTreeMap<Workspace, u64>), WorkerError> {
     let mut states = BTreeMap::new();
+    let mut settled: BTreeMap<Workspace, Books> = BTreeMap::new();
     for partition in (0..store.partitions()).map(Partition) {
         let meta = match store.partition(partition).await? {
             Some(bytes) => Meta::decode(&bytes).ok_or(WorkerError::Meta { partition })?,
             None => Meta::default(),
         };
-        let _ = states.insert(
-            partition,
-            PartitionState {
-                meta,
-                active: None,
-                since: None,
-            },
-        );
+        for (workspace, books) in &meta.books {
+            settled.entry(workspace.clone()).or_default().add(books);
+        }
+        let state = PartitionState {
+            meta,
+            active: None,
+            since: None,
+        };
+        let _ = states.insert(partition, state);
     }
-    Ok(survey(log, &states).await?.events)
+    Ok((settled, survey(log, &states).await?.events))
 }
 
 /// Puts model and policies in force where a partition holds nothing at all: no event may stand before the first control

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use vigie_event::Workspace;
 use vigie_ingestion::dead_letters::DeadLetters;
 use vigie_ingestion::intake::{Counts, Intake};
-use vigie_pipeline::{Status, StatusHandle, backlog, committed};
+use vigie_pipeline::{Status, StatusHandle, ledger};
 use vigie_serve::{Books, BooksOf, Unavailable};
 
 /// Sets where the counters of accepted events start: what has its outcome already, what the log still holds, and what
@@ -59,15 +59,18 @@ pub(crate) fn own_books(intake: &Intake<AnyLog>, status: &StatusHandle) -> Books
 /// beyond the store. What was accepted is what stands in log and journal.
 pub(crate) fn shared_books(log: &Arc<AnyLog>, store: &Arc<AnyStore>, letters: &DeadLetters<AnyLog>) -> BooksOf {
     let (log, store, letters) = (Arc::clone(log), Arc::clone(store), letters.clone());
+    let turn = Arc::new(tokio::sync::Mutex::new(()));
     Arc::new(move |workspace| {
         let (log, store, letters) = (Arc::clone(&log), Arc::clone(&store), letters.clone());
+        let turn = Arc::clone(&turn);
         let workspace = workspace.clone();
         Box::pin(async move {
             let unavailable = |error: &dyn std::fmt::Display| Unavailable(error.to_string());
             letters.refresh().await.map_err(|error| unavailable(&error))?;
-            let status = committed(&*store).await.map_err(|error| unavailable(&error))?;
-            let ahead = backlog(&*log, &*store).await.map_err(|error| unavailable(&error))?;
-            let outcomes = status.read(|status| status.books.get(&workspace).copied().unwrap_or_default());
+            // Each look reads what the log holds beyond the store: one at a time, however many ask.
+            let _turn = turn.lock().await;
+            let (settled, ahead) = ledger(&*log, &*store).await.map_err(|error| unavailable(&error))?;
+            let outcomes = settled.get(&workspace).copied().unwrap_or_default();
             let in_flight = ahead.get(&workspace).copied().unwrap_or(0);
             let refused = letters.accepted().get(&workspace).copied().unwrap_or(0);
             Ok(Books {
