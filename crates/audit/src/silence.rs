@@ -286,7 +286,7 @@ fn publish(active: &Active, scorer: &Scorer<'_>, at: Timestamp) -> Published {
     }
 }
 
-/// Attrition as a rank from 0 to 65,535.
+/// Attrition as a rank from 0 to 65,535, in steps of half a hundredth.
 fn rank(millionths: u32) -> u16 {
-    u16::try_from(u64::from(millionths) * 65_535 / 1_000_000).unwrap_or(u16::MAX)
+    u16::try_from(u64::from(millionths / 5_000) * 5_000 * 65_535 / 1_000_000).unwrap_or(u16::MAX)
 }

@@ -7,8 +7,9 @@
 
 use crate::{EventId, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Seed of the id hash; changing it makes every remembered id unknown, so it is part of the format.
@@ -36,13 +37,45 @@ struct Entry {
     fingerprint: u32,
 }
 
+/// From so many entries on, an index is kept: reading all of them takes longer than that, once an event comes.
+const INDEXED: usize = 64;
+
 /// A bounded set of recently met event ids with the fingerprints of their payloads.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct RecentIds {
     /// In order of receipt (then hash, then fingerprint): what is new comes last and what leaves is first, so that keeping
-    /// the set costs next to nothing. (hash, fingerprint) is unique. Looking an id up reads the whole of it, which for the
-    /// few dozen ids that a person has, or the 32 KiB that a busy machine has, is quicker than any index would be kept.
+    /// the set costs next to nothing. (hash, fingerprint) is unique.
     entries: VecDeque<Entry>,
+    /// How many entries have a hash, once there are [`INDEXED`] of them and one was inserted: most ids are new, and are
+    /// told so without a look at the others.
+    index: Option<HashMap<u64, u32, BuildHasherDefault<Hashed>>>,
+}
+
+/// The index is no part of the value.
+impl PartialEq for RecentIds {
+    fn eq(&self, other: &Self) -> bool {
+        self.entries == other.entries
+    }
+}
+
+impl Eq for RecentIds {}
+
+/// Hashes what is a hash already.
+#[derive(Debug, Clone, Copy, Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = xxh3_64_with_seed(bytes, self.0);
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
 }
 
 impl RecentIds {
@@ -51,6 +84,9 @@ impl RecentIds {
     pub fn seen(&self, id: &EventId, fingerprint: u64) -> Seen {
         let (hash, short) = key(id, fingerprint);
         let mut seen = Seen::New;
+        if !self.may_hold(hash) {
+            return seen;
+        }
         for entry in self.entries.iter().filter(|entry| entry.hash == hash) {
             if entry.fingerprint == short {
                 return Seen::Duplicate;
@@ -82,7 +118,9 @@ impl RecentIds {
     /// Forgets ids last received before the second of `at`.
     pub fn forget_before(&mut self, at: Timestamp) {
         let from = second(at);
-        while self.entries.pop_front_if(|entry| entry.second < from).is_some() {}
+        while let Some(entry) = self.entries.pop_front_if(|entry| entry.second < from) {
+            self.unlist(entry.hash);
+        }
     }
 
     /// Number of remembered entries.
@@ -99,18 +137,54 @@ impl RecentIds {
 
     fn put(&mut self, entry: Entry) {
         let same = |known: &Entry| known.hash == entry.hash && known.fingerprint == entry.fingerprint;
-        match self.entries.iter().position(same) {
-            Some(at) if self.entries.get(at).is_some_and(|known| known.second >= entry.second) => return,
-            Some(at) => drop(self.entries.remove(at)),
+        if self.may_hold(entry.hash)
+            && let Some(at) = self.entries.iter().position(same)
+        {
+            if self.entries.get(at).is_some_and(|known| known.second >= entry.second) {
+                return;
+            }
+            let _ = self.entries.remove(at);
+            self.unlist(entry.hash);
+        }
+        // Nearly always the newest of all.
+        let at = match self.entries.back() {
+            Some(last) if entry < *last => self.entries.partition_point(|known| *known < entry),
+            _ => self.entries.len(),
+        };
+        self.entries.insert(at, entry);
+        match &mut self.index {
+            Some(index) => *index.entry(entry.hash).or_default() += 1,
+            None if self.entries.len() >= INDEXED => {
+                let index = self.index.insert(HashMap::default());
+                self.entries
+                    .iter()
+                    .for_each(|entry| *index.entry(entry.hash).or_default() += 1);
+            }
             None => {}
         }
-        let at = self.entries.partition_point(|known| *known < entry);
-        self.entries.insert(at, entry);
     }
 
     fn shrink(&mut self, capacity: usize) {
         while self.entries.len() > capacity {
-            let _ = self.entries.pop_front();
+            if let Some(entry) = self.entries.pop_front() {
+                self.unlist(entry.hash);
+            }
+        }
+    }
+
+    /// `false` when no entry has this hash; `true` says nothing.
+    fn may_hold(&self, hash: u64) -> bool {
+        self.index.as_ref().is_none_or(|index| index.contains_key(&hash))
+    }
+
+    /// An entry of this hash has left.
+    fn unlist(&mut self, hash: u64) {
+        let Some(index) = &mut self.index else { return };
+        if let Some(count) = index.get_mut(&hash) {
+            *count -= 1;
+            if *count == 0 {
+                let _ = index.remove(&hash);
+            }
         }
     }
 }
@@ -171,7 +245,7 @@ impl de::Visitor<'_> for Bytes {
             })
             .collect();
         if rest.is_empty() && entries.iter().is_sorted_by(|a, b| a < b) {
-            Ok(RecentIds { entries })
+            Ok(RecentIds { entries, index: None })
         } else {
             Err(E::custom("recent ids are damaged"))
         }
@@ -217,5 +291,37 @@ mod tests {
         assert_eq!(sets[0].seen(&id(1), 0), Seen::New);
         assert_eq!(sets[0].seen(&id(2), 0), Seen::Duplicate);
         assert_eq!(sets[0].len(), 3);
+    }
+
+    /// The index against a plain list: whatever is inserted, repeated, forgotten and pushed out, both say the same.
+    #[test]
+    fn the_index_changes_no_answer() {
+        let mut state = 7_u64;
+        let mut dice = |sides: u32| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as u32 % sides
+        };
+        let mut recent = RecentIds::default();
+        for step in 0..4_000_i64 {
+            let (n, fingerprint) = (dice(400), u64::from(dice(2)));
+            let plain = RecentIds {
+                entries: recent.entries.clone(),
+                index: None,
+            };
+            assert_eq!(recent.seen(&id(n), fingerprint), plain.seen(&id(n), fingerprint));
+            let at = Timestamp(step * 100 - i64::from(dice(3)) * 5_000);
+            recent.insert(&id(n), fingerprint, at, 150);
+            if dice(50) == 0 {
+                recent.forget_before(Timestamp(step * 100 - 8_000));
+            }
+            if let Some(index) = &recent.index {
+                assert_eq!(index.values().sum::<u32>() as usize, recent.len());
+                assert!(recent.entries.iter().all(|entry| index.contains_key(&entry.hash)));
+            }
+            assert!(recent.entries.iter().is_sorted());
+        }
+        assert!(recent.index.is_some());
     }
 }

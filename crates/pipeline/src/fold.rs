@@ -27,6 +27,8 @@ pub const DEDUP_DAYS: i32 = 7;
 pub const DEDUP_IDS: usize = vigie_scoring::state::MAX_RECENT_IDS;
 /// How far ahead a timer is searched for; beyond it a customer is left alone until something happens.
 const TIMER_HORIZON_MS: i64 = 10 * 366 * DAY_MS;
+/// Millionths of attrition that make one rank.
+const RANK_STEP: u32 = 5_000;
 
 /// A customer of a batch, by its place in [`Batch::customers`].
 pub(crate) type Who = usize;
@@ -49,11 +51,35 @@ pub(crate) struct Loaded {
     pub(crate) open: Option<OpenLook>,
 }
 
+impl Loaded {
+    /// A record as the store holds it.
+    pub(crate) fn new(key: CustomerKey, state: CustomerState) -> Self {
+        Self {
+            key,
+            stored_timer: state.timer,
+            stored_rank: state.rank,
+            state,
+            touched: false,
+            by_event: false,
+            next_touch: None,
+            open: None,
+        }
+    }
+}
+
 /// A look at `at` of which only what is decided by `until` has been solved.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OpenLook {
     at: Timestamp,
     until: Timestamp,
+}
+
+/// A timer that the batch has to fire, in order of (time, customer).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Due {
+    pub(crate) at: Timestamp,
+    pub(crate) key: CustomerKey,
+    pub(crate) who: Who,
 }
 
 /// What is worth telling operations about a batch.
@@ -81,10 +107,10 @@ pub(crate) struct Batch<'a> {
     pub(crate) judge: &'a mut Judge,
     pub(crate) partitions: u16,
     pub(crate) states: BTreeMap<Partition, PartitionState>,
-    /// Every customer that the batch may touch, in order of their keys, so that the order of places is that of keys.
+    /// Every customer that the batch may touch.
     pub(crate) customers: Vec<Loaded>,
     /// Timers due by the end of the batch, per partition.
-    pub(crate) due: BTreeMap<Partition, BTreeSet<(Timestamp, Who)>>,
+    pub(crate) due: BTreeMap<Partition, BTreeSet<Due>>,
     /// The latest time that the batch brings to each partition: later timers are the store's business.
     pub(crate) until: BTreeMap<Partition, Timestamp>,
     pub(crate) derived: Vec<(Partition, Record)>,
@@ -270,10 +296,10 @@ impl<'a> Batch<'a> {
                 return Ok(());
             };
             match due.first() {
-                Some((at, _)) if *at <= clock => {}
+                Some(first) if first.at <= clock => {}
                 _ => return Ok(()),
             }
-            let Some((at, who)) = due.pop_first() else {
+            let Some(Due { at, who, .. }) = due.pop_first() else {
                 return Ok(());
             };
             let loaded = self.customer(who)?;
@@ -632,15 +658,22 @@ impl<'a> Batch<'a> {
         let loaded = self.customers.get_mut(who).ok_or(WorkerError::NotFetched)?;
         let timer = timer.filter(|_| !mutant("timer_forgotten"));
         let before = std::mem::replace(&mut loaded.state.timer, timer);
-        if before != timer {
+        let until = self.until.get(&partition);
+        let soon = |timer: &Timestamp| until.is_some_and(|until| timer <= until);
+        if before != timer && (before.is_some() || timer.is_some_and(|timer| soon(&timer))) {
             let due = self.due.entry(partition).or_default();
-            if let Some(before) = before {
-                let _ = due.remove(&(before, who));
-            }
-            if let Some(timer) = timer
-                && self.until.get(&partition).is_some_and(|until| timer <= *until)
+            let of = |at| Due {
+                at,
+                key: loaded.key.clone(),
+                who,
+            };
+            if let Some(before) = before
+                && !due.is_empty()
             {
-                let _ = due.insert((timer, who));
+                let _ = due.remove(&of(before));
+            }
+            if let Some(timer) = timer.filter(soon) {
+                let _ = due.insert(of(timer));
             }
         }
         Ok(())
@@ -722,9 +755,11 @@ fn publish(loaded: &mut Loaded, active: &Active, scorer: &Scorer<'_>, at: Timest
     [crossing, refresh].into_iter().flatten().min()
 }
 
-/// At-risk rank of an attrition in millionths: 65535 = certainly drifting.
+/// At-risk rank of an attrition in millionths: 65535 = certainly drifting. In steps of [`RANK_STEP`], since published scores
+/// are only good to twice that, and a place in the list that does not change need not be written.
 fn rank(ppm: u32) -> u16 {
-    u16::try_from(u64::from(ppm) * u64::from(u16::MAX) / 1_000_000).unwrap_or(u16::MAX)
+    let ppm = u64::from(ppm - ppm % RANK_STEP);
+    u16::try_from(ppm * u64::from(u16::MAX) / 1_000_000).unwrap_or(u16::MAX)
 }
 
 /// What enrichment may know of a customer.

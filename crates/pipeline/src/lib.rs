@@ -34,6 +34,7 @@ mod fold;
 mod live;
 mod meta;
 mod published;
+mod resident;
 mod sandbox;
 mod sim;
 mod startup;

@@ -4,9 +4,10 @@
 //! Length: the step and everything that it waits for, in one place; splitting it would hide the order of the writes.
 
 use crate::errors::WorkerError;
-use crate::fold::{After, Batch, Folded, Loaded, Tally, Who};
+use crate::fold::{After, Batch, Due, Folded, Loaded, Tally, Who};
 use crate::meta::{Active, Meta, PartitionState, Rearm};
 use crate::published::published;
+use crate::resident::Resident;
 use crate::startup::read_control;
 use crate::status::{PartitionStatus, StatusHandle};
 use bytes::Bytes;
@@ -31,6 +32,8 @@ const TIMERS_PER_STEP: usize = 2_000;
 const POISON_ATTEMPTS: u32 = 3;
 /// Customers looked at per step after a change of model or policies.
 const REARMED_PER_STEP: usize = 1_000;
+/// Memory for decoded records of busy customers, in bytes.
+const RESIDENT_BYTES: usize = 64 << 20;
 
 /// An event that the worker sets aside.
 #[derive(Debug, Clone)]
@@ -74,6 +77,8 @@ pub struct Worker<L: Log, S: Store, D: DeadLetterSink> {
     poison: BTreeSet<Position>,
     /// A call of the store failed in a way that leaves open what is stored.
     in_doubt: bool,
+    /// Records that the store holds, as far as this worker has folded them lately.
+    resident: Resident,
 }
 
 impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
@@ -108,6 +113,7 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
             keeps_judgements: false,
             poison: BTreeSet::new(),
             in_doubt: false,
+            resident: Resident::new(RESIDENT_BYTES),
         };
         worker.publish_all().await?;
         Ok(worker)
@@ -119,6 +125,7 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
         if !self.in_doubt {
             return Ok(());
         }
+        self.resident.clear();
         let partitions: Vec<Partition> = self.states.keys().copied().collect();
         self.epoch = self.store.renew(self.epoch, &partitions).await?;
         self.states = read_states(&*self.log, &*self.store, partitions).await?;
@@ -433,7 +440,7 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
             }
             if let Some(partition) = portion {
                 let timers = work.due.get(&partition);
-                let last = timers.and_then(|timers| timers.last()).map(|(at, _)| *at);
+                let last = timers.and_then(|timers| timers.last()).map(|due| due.at);
                 if let Some(last) = last {
                     work.fire(partition, last)?;
                 }
@@ -496,18 +503,33 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
         }
     }
 
-    async fn load(&self, keys: Vec<CustomerKey>) -> Result<Vec<Loaded>, WorkerError> {
-        let stored = if keys.is_empty() {
-            Vec::new()
-        } else {
+    /// The records of these customers: those at hand, and the others from the store.
+    async fn load(&mut self, keys: Vec<CustomerKey>) -> Result<Vec<Loaded>, WorkerError> {
+        let mut loaded: Vec<Option<Loaded>> = Vec::with_capacity(keys.len());
+        let (mut places, mut missing) = (Vec::new(), Vec::new());
+        for key in keys {
+            match self.resident.take(&key) {
+                Some(state) => loaded.push(Some(Loaded::new(key, state))),
+                None => {
+                    places.push(loaded.len());
+                    missing.push(key);
+                    loaded.push(None);
+                }
+            }
+        }
+        if !missing.is_empty() {
             let lap = self.metrics.stopwatch.start();
-            let loaded = self.store.load(&keys).await?;
+            let stored = self.store.load(&missing).await?;
             self.metrics.store.loaded(lap.elapsed());
-            loaded
-        };
-        keys.into_iter()
-            .zip(stored)
-            .map(|(key, bytes)| read(key, bytes))
+            for ((place, key), bytes) in places.into_iter().zip(missing).zip(stored) {
+                if let Some(empty) = loaded.get_mut(place) {
+                    *empty = Some(read(key, bytes)?);
+                }
+            }
+        }
+        loaded
+            .into_iter()
+            .map(|loaded| loaded.ok_or(WorkerError::NotFetched))
             .collect()
     }
 
@@ -540,9 +562,11 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
         }
         point!("step.unit.before");
         let (mut by_event, mut by_timer) = (0, 0);
-        let mut writes = Vec::new();
+        let mut writes = Vec::with_capacity(customers.len());
+        let (mut folded, mut records) = (Vec::with_capacity(customers.len()), Vec::with_capacity(customers.len()));
         for loaded in customers {
             if !loaded.touched {
+                // Nothing is known of its bytes; it is small change to fetch it again.
                 continue;
             }
             if loaded.by_event {
@@ -556,16 +580,19 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
                 Some(active) => published(&loaded.state, &active.model),
                 None => Projection::default(),
             };
+            let bytes = Bytes::from(loaded.state.encode());
+            folded.push((loaded.key.clone(), bytes.len()));
             writes.push(CustomerWrite {
                 partition,
                 key: loaded.key,
-                bytes: Bytes::from(loaded.state.encode()),
+                bytes,
                 timer: loaded.state.timer,
                 previous_timer: loaded.stored_timer,
                 rank: loaded.state.rank,
                 previous_rank: loaded.stored_rank,
                 fields,
             });
+            records.push(loaded.state);
         }
         let commit = Commit {
             epoch: self.epoch,
@@ -601,6 +628,9 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
             return Err(error.into());
         }
         self.metrics.store.committed(lap.elapsed());
+        for ((key, encoded), state) in folded.into_iter().zip(records) {
+            self.resident.keep(key, state, encoded);
+        }
         point!("step.publish.before");
         let mut dues = BTreeMap::new();
         for partition in states.keys() {
@@ -780,66 +810,39 @@ fn read(key: CustomerKey, bytes: Option<Bytes>) -> Result<Loaded, WorkerError> {
             });
         }
     };
-    Ok(Loaded {
-        key,
-        stored_timer: state.timer,
-        stored_rank: state.rank,
-        state,
-        touched: false,
-        by_event: false,
-        next_touch: None,
-        open: None,
-    })
+    Ok(Loaded::new(key, state))
 }
 
-/// The customers of a batch in order of their keys, and who is needed where.
+/// The customers of a batch in order of their first mention, and who is needed where.
 struct Places {
     keys: Vec<CustomerKey>,
     /// For each record, the customer that it needs.
     who: Vec<Option<Who>>,
-    due: BTreeMap<Partition, BTreeSet<(Timestamp, Who)>>,
+    due: BTreeMap<Partition, BTreeSet<Due>>,
 }
 
 fn places(batch: &[(Position, Record)], due: BTreeMap<Partition, Vec<(Timestamp, CustomerKey)>>) -> Places {
-    // Numbers in order of first mention, which the sorted places then replace.
-    let mut numbers: HashMap<CustomerKey, usize> = HashMap::new();
-    let mut number = |key: CustomerKey| {
-        let next = numbers.len();
-        *numbers.entry(key).or_insert(next)
-    };
-    let needed: Vec<Option<usize>> = batch
-        .iter()
-        .map(|(_, record)| Batch::needs(record).map(&mut number))
-        .collect();
-    let due: Vec<(Partition, Vec<(Timestamp, usize)>)> = due
-        .into_iter()
-        .map(|(partition, timers)| {
-            let numbered = timers.into_iter().map(|(at, key)| (at, number(key)));
-            (partition, numbered.collect())
+    let mut known: HashMap<CustomerKey, Who> = HashMap::with_capacity(batch.len());
+    let mut keys = Vec::with_capacity(batch.len());
+    let mut place = |key: CustomerKey| -> Who {
+        *known.entry(key).or_insert_with_key(|key| {
+            keys.push(key.clone());
+            keys.len() - 1
         })
+    };
+    let who = batch
+        .iter()
+        .map(|(_, record)| Batch::needs(record).map(&mut place))
         .collect();
-    let mut keys: Vec<(CustomerKey, usize)> = numbers.into_iter().collect();
-    keys.sort_unstable();
-    let mut place_of: Vec<Who> = vec![0; keys.len()];
-    for (place, (_, number)) in keys.iter().enumerate() {
-        if let Some(of) = place_of.get_mut(*number) {
-            *of = place;
-        }
-    }
-    let place = |number: usize| place_of.get(number).copied().unwrap_or_default();
-    Places {
-        who: needed.into_iter().map(|needed| needed.map(place)).collect(),
-        due: due
-            .into_iter()
-            .map(|(partition, timers)| {
-                (
-                    partition,
-                    timers.into_iter().map(|(at, number)| (at, place(number))).collect(),
-                )
-            })
-            .collect(),
-        keys: keys.into_iter().map(|(key, _)| key).collect(),
-    }
+    let mut timers = |(at, key): (Timestamp, CustomerKey)| {
+        let who = place(key.clone());
+        Due { at, key, who }
+    };
+    let due = due
+        .into_iter()
+        .map(|(partition, due)| (partition, due.into_iter().map(&mut timers).collect()))
+        .collect();
+    Places { keys, who, due }
 }
 
 /// What a panic said.

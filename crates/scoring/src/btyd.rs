@@ -248,8 +248,12 @@ fn mean_purchases(a: f64, b: f64, shape: f64, w: f64) -> f64 {
     let mut add = |left: f64, right: f64| {
         let mut panel_mass = 0.0;
         quadrature::visit(left, right, |u, weight| {
-            let density = weight * exp(ln_density(u) - peak);
-            let p = sigmoid(u);
+            // The softplus of u and of -u, and p, come from one exponential.
+            let e = exp(-u.abs());
+            let bend = log1p(e);
+            let ln_density = -a * ((-u).max(0.0) + bend) - b * (u.max(0.0) + bend);
+            let density = weight * exp(ln_density - peak);
+            let p = if u >= 0.0 { 1.0 / (1.0 + e) } else { e / (1.0 + e) };
             panel_mass += density;
             // Far to the left p underflows; the limit is shape·w.
             let purchases = if p * w < 1e-200 {
