@@ -56,10 +56,11 @@ impl Currency {
             *to = from.to_ascii_uppercase();
         }
         let currency = Self(code);
-        currency
-            .exponent_if_listed()
-            .map(|_| currency)
-            .ok_or(MoneyError::Currency)
+        if currency.is_listed() {
+            Ok(currency)
+        } else {
+            Err(MoneyError::Currency)
+        }
     }
 
     /// The code, for example `EUR`.
@@ -71,20 +72,23 @@ impl Currency {
     /// Decimal places of the minor unit: 0, 2 or 3.
     #[must_use]
     pub fn exponent(self) -> u32 {
-        self.exponent_if_listed().unwrap_or(2)
+        // Whatever is listed and not here has two.
+        if self.is_in(NONE) {
+            0
+        } else if self.is_in(THREE) {
+            3
+        } else {
+            2
+        }
     }
 
-    fn exponent_if_listed(self) -> Option<u32> {
-        let listed = |list: &str| list.split(' ').any(|code| code == self.as_str());
-        if listed(TWO) {
-            Some(2)
-        } else if listed(NONE) {
-            Some(0)
-        } else if listed(THREE) {
-            Some(3)
-        } else {
-            None
-        }
+    fn is_listed(self) -> bool {
+        [TWO, NONE, THREE].into_iter().any(|list| self.is_in(list))
+    }
+
+    /// Whether the code is in a list of codes with a space between each two.
+    fn is_in(self, list: &str) -> bool {
+        list.as_bytes().chunks(4).any(|code| code.starts_with(&self.0))
     }
 }
 

@@ -16,6 +16,9 @@ pub enum WorkerError {
     /// The reference data of enrichment.
     #[error(transparent)]
     Judge(#[from] vigie_enrichment::AgentError),
+    /// The task that wrote a step ended before it was done.
+    #[error("a commit was interrupted")]
+    Interrupted,
     /// Keeping a dead letter failed.
     #[error("dead letter cannot be kept: {0}")]
     DeadLetter(String),

@@ -4,7 +4,7 @@
 //!
 //! One step is **prefetch → fold → write → acknowledge**. [`Worker::process`] reads the records that a batch needs in one
 //! call, runs one synchronous pure function over the batch (`fold`), appends what the fold says to other partitions,
-//! commits everything else in one atomic write together with the positions, and only then moves on. A crash anywhere
+//! commits everything else in one atomic write together with the positions. A crash anywhere
 //! leaves the store at the end of some earlier step; folding again from the stored position gives the same bytes, since
 //! the fold has no other input than the log (STEP-1, STEP-2). The live driver ([`Live`]) and the simulator ([`Sim`]) call
 //! the same `process`; neither has a fold of its own.
@@ -31,6 +31,7 @@
 mod archivist;
 mod errors;
 mod fold;
+mod landing;
 mod live;
 mod meta;
 mod published;

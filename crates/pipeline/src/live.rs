@@ -93,16 +93,20 @@ impl<L: Log, S: Store, D: DeadLetterSink> Live<L, S, D> {
             let entries = tokio::select! {
                 biased;
                 _ = stop.changed(), if !stopping => continue,
+                () = self.worker.landing() => Vec::new(),
                 entries = reader.next(self.options.batch_records, self.options.batch_bytes, wait) => entries?,
             };
             if !entries.is_empty() {
                 point!("step.fetch.after");
             }
-            if entries.is_empty() && stopping && self.caught_up() {
+            if entries.is_empty() && stopping && !self.worker.is_in_flight() && self.caught_up() {
                 return Ok(());
             }
             let now = clock();
-            let mut outcome = self.worker.process(&entries, clock()).await;
+            let mut outcome = match entries.as_slice() {
+                [] => self.worker.process(&[], clock()).await,
+                some => self.worker.submit(some, clock()).await,
+            };
             if outcome.is_ok() && !stopping {
                 outcome = self.tick(clock(), &mut last_tick).await;
             }
@@ -156,9 +160,18 @@ impl<L: Log, S: Store, D: DeadLetterSink> Live<L, S, D> {
     }
 
     /// Appends a tick to partitions whose timers are due and which no record moves on.
-    async fn tick(&self, now: Timestamp, last: &mut BTreeMap<Partition, Timestamp>) -> Result<(), WorkerError> {
-        let mut due = self.worker.overdue(now);
-        due.retain(|partition| last.get(partition).is_none_or(|at| passed(*at, now, TICK_EVERY_MS)));
+    async fn tick(&mut self, now: Timestamp, last: &mut BTreeMap<Partition, Timestamp>) -> Result<(), WorkerError> {
+        let late = |worker: &Worker<L, S, D>, last: &BTreeMap<Partition, Timestamp>| {
+            let mut due = worker.overdue(now);
+            due.retain(|partition| last.get(partition).is_none_or(|at| passed(*at, now, TICK_EVERY_MS)));
+            due
+        };
+        if late(&self.worker, last).is_empty() {
+            return Ok(());
+        }
+        // What is on its way may have fired them.
+        self.worker.land(now).await?;
+        let due = late(&self.worker, last);
         if due.is_empty() {
             return Ok(());
         }

@@ -3,45 +3,35 @@
 //!
 //! # Contract
 //!
-//! A record is here only while this worker owns its partition and knows that the store holds the same one. The worker takes
-//! a record out to fold it and puts it back when the commit has succeeded; whatever fails in between leaves it out, and the
-//! store is asked again. When the worker cannot be sure what the store holds, it empties the whole ([`Resident::clear`]).
-//! It never decides what is worth keeping by what a record says, and holds no record that the store lacks.
+//! A record is here only while this worker owns its partition and knows that the store holds the same one, or will once the
+//! commit in flight has landed: before that the store must not be asked for it. The worker takes a record out to fold it and
+//! puts it back, folded or not. When it cannot be sure what the store holds, it empties the whole ([`Resident::clear`]).
+//! It never decides what is worth keeping by what a record says.
 //!
 //! # Bound
 //!
 //! Two halves by age: what is used moves into the young half; when that is full, the old half goes and the young one takes
-//! its place. A record is weighed by its encoded bytes, [`DECODED`] times, plus its key. So at most `budget` bytes are held,
-//! of which the half used last survives, and neither use costs more than a look into a hash map.
+//! its place. So about `budget` bytes are held, or two batches where a batch is larger than half of that; what was used last
+//! survives, what was put in last always does, and a use costs no more than a look into a hash map.
 
 use std::collections::HashMap;
 use std::mem;
+use std::sync::Arc;
 use vigie_event::CustomerKey;
 use vigie_scoring::CustomerState;
-
-/// Bytes in memory for each byte of a record's encoding, and what a key and its place cost besides: measured over the
-/// records of the peers' workload, rounded up.
-const DECODED: usize = 3;
-const PLACE: usize = 600;
 
 /// The records, by customer.
 #[derive(Debug)]
 pub(crate) struct Resident {
-    young: HashMap<CustomerKey, Kept>,
-    old: HashMap<CustomerKey, Kept>,
-    /// Of the young half.
+    young: HashMap<CustomerKey, Arc<CustomerState>>,
+    old: HashMap<CustomerKey, Arc<CustomerState>>,
+    /// Of the young half, and too much rather than too little: what is taken out of it still counts.
     weight: usize,
     budget: usize,
 }
 
-#[derive(Debug)]
-struct Kept {
-    state: CustomerState,
-    weight: usize,
-}
-
 impl Resident {
-    /// Room for about `budget` bytes; none for 0.
+    /// Room for about `budget` bytes.
     pub(crate) fn new(budget: usize) -> Self {
         Self {
             young: HashMap::new(),
@@ -52,28 +42,22 @@ impl Resident {
     }
 
     /// Takes a customer's record out, if it is here.
-    pub(crate) fn take(&mut self, key: &CustomerKey) -> Option<CustomerState> {
-        if let Some(kept) = self.young.remove(key) {
-            self.weight -= kept.weight;
-            return Some(kept.state);
-        }
-        self.old.remove(key).map(|kept| kept.state)
+    pub(crate) fn take(&mut self, key: &CustomerKey) -> Option<Arc<CustomerState>> {
+        self.young.remove(key).or_else(|| self.old.remove(key))
     }
 
-    /// Keeps a record that the store holds, of so many bytes there.
-    pub(crate) fn keep(&mut self, key: CustomerKey, state: CustomerState, encoded: usize) {
-        let weight = encoded * DECODED + PLACE;
-        if weight > self.budget / 2 {
-            return;
-        }
+    /// Keeps a batch of records. All of them are still here when it returns.
+    pub(crate) fn keep(&mut self, batch: Vec<(CustomerKey, Arc<CustomerState>)>) {
+        let weight: usize = batch.iter().map(|(_, state)| weight(state)).sum();
         if self.weight + weight > self.budget / 2 {
             self.old = mem::take(&mut self.young);
             self.weight = 0;
         }
-        let _ = self.old.remove(&key);
         self.weight += weight;
-        if let Some(before) = self.young.insert(key, Kept { state, weight }) {
-            self.weight -= before.weight;
+        for (key, state) in batch {
+            // An older version elsewhere would come to light when this one is taken.
+            let _ = self.old.remove(&key);
+            let _ = self.young.insert(key, state);
         }
     }
 
@@ -83,60 +67,68 @@ impl Resident {
     }
 }
 
+/// About how many bytes of memory a record takes: its own, its key's and place's, and those of its longest lists.
+fn weight(state: &CustomerState) -> usize {
+    let days: usize = state
+        .parts
+        .values()
+        .map(|part| 600 + 24 * (part.calendar().counts().len() + part.purchases().days().len()))
+        .sum();
+    700 + days + 40 * state.recent.len()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use vigie_event::{PersonId, Timestamp, Workspace};
 
-    fn key(n: usize) -> CustomerKey {
-        CustomerKey::new(
-            Workspace::new("shop").unwrap(),
-            PersonId::known(&format!("c{n}")).unwrap(),
-        )
-    }
-
-    fn state(n: i64) -> CustomerState {
-        CustomerState {
-            last_received: Timestamp(n),
+    fn record(n: usize, version: i64) -> (CustomerKey, Arc<CustomerState>) {
+        let person = PersonId::known(&format!("c{n}")).unwrap();
+        let state = CustomerState {
+            last_received: Timestamp(version),
             ..CustomerState::default()
-        }
+        };
+        (
+            CustomerKey::new(Workspace::new("shop").unwrap(), person),
+            Arc::new(state),
+        )
     }
 
     #[test]
     fn what_is_taken_is_gone_until_it_is_put_back() {
         let mut resident = Resident::new(1 << 20);
-        resident.keep(key(1), state(7), 100);
-        assert_eq!(resident.take(&key(1)), Some(state(7)));
-        assert_eq!(resident.take(&key(1)), None);
-        resident.keep(key(1), state(8), 100);
-        resident.keep(key(1), state(9), 100);
-        assert_eq!(resident.take(&key(1)), Some(state(9)));
-        assert_eq!(resident.weight, 0);
-        resident.keep(key(1), state(9), 100);
+        let ((key, first), (_, second)) = (record(1, 7), record(1, 8));
+        resident.keep(vec![(key.clone(), Arc::clone(&first))]);
+        assert_eq!(resident.take(&key), Some(first));
+        assert_eq!(resident.take(&key), None);
+        resident.keep(vec![(key.clone(), Arc::clone(&second))]);
         resident.clear();
-        assert_eq!(resident.take(&key(1)), None);
+        assert_eq!(resident.take(&key), None);
     }
 
     #[test]
-    fn the_bound_holds_and_what_was_used_last_stays() {
-        let budget = 100 * (PLACE + DECODED * 100);
-        let mut resident = Resident::new(budget);
+    fn a_newer_version_hides_the_older_one_for_good() {
+        let mut resident = Resident::new(1_000);
+        resident.keep(vec![record(1, 1)]);
+        resident.keep(vec![record(1, 2)]);
+        assert_eq!(
+            resident.take(&record(1, 0).0).map(|state| state.last_received),
+            Some(Timestamp(2))
+        );
+        assert_eq!(resident.take(&record(1, 0).0), None);
+    }
+
+    #[test]
+    fn the_bound_holds_what_was_used_last_stays_and_a_batch_is_never_split() {
+        let each = weight(&CustomerState::default());
+        let mut resident = Resident::new(100 * each);
         for n in 0..1_000 {
-            resident.keep(key(n), state(0), 100);
-            let halves = [&resident.young, &resident.old];
-            let held: usize = halves
-                .iter()
-                .flat_map(|half| half.values())
-                .map(|kept| kept.weight)
-                .sum();
-            assert!(held <= budget, "{held}");
+            resident.keep(vec![record(n, 0)]);
+            assert!(resident.young.len() + resident.old.len() <= 100);
         }
-        assert!((951..1_000).all(|n| resident.take(&key(n)).is_some()));
-        assert!((0..900).all(|n| resident.take(&key(n)).is_none()));
-        resident.keep(key(0), state(0), budget);
-        assert_eq!(resident.take(&key(0)), None, "a record that would fill it alone");
-        let mut none = Resident::new(0);
-        none.keep(key(0), state(0), 0);
-        assert_eq!(none.take(&key(0)), None);
+        assert!((951..1_000).all(|n| resident.take(&record(n, 0).0).is_some()));
+        assert!((0..900).all(|n| resident.take(&record(n, 0).0).is_none()));
+        resident.keep((0..500).map(|n| record(n, 0)).collect());
+        assert!((0..500).all(|n| resident.take(&record(n, 0).0).is_some()));
     }
 }

@@ -5,8 +5,8 @@
 
 use crate::errors::WorkerError;
 use crate::fold::{After, Batch, Due, Folded, Loaded, Tally, Who};
+use crate::landing::{Job, Landed, Seen};
 use crate::meta::{Active, Meta, PartitionState, Rearm};
-use crate::published::published;
 use crate::resident::Resident;
 use crate::startup::read_control;
 use crate::status::{PartitionStatus, StatusHandle};
@@ -15,15 +15,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::{JoinError, JoinHandle};
 use vigie_enrichment::Judge;
 use vigie_event::{
-    Body, CodecError, CustomerKey, Event, Judgement, Offset, Partition, Position, Record, RejectCode, Tick, Timestamp,
-    partition_for,
+    Body, CodecError, CustomerKey, Event, Offset, Partition, Position, Record, RejectCode, Tick, Timestamp,
 };
-use vigie_failpoint::{mutant, point};
+use vigie_failpoint::point;
 use vigie_ingestion::log::{Entry, Log};
 use vigie_scoring::CustomerState;
-use vigie_store::{Commit, CustomerWrite, Projection, Store};
+use vigie_store::Store;
 use vigie_telemetry::{Cause, Decision, FlagEnd, Metrics, Outcome, RefusalReason};
 
 /// Most timers fired in one step, so that a step has a bound however many customers fall silent at once.
@@ -77,8 +78,27 @@ pub struct Worker<L: Log, S: Store, D: DeadLetterSink> {
     poison: BTreeSet<Position>,
     /// A call of the store failed in a way that leaves open what is stored.
     in_doubt: bool,
-    /// Records that the store holds, as far as this worker has folded them lately.
+    /// Records that the store holds, or will once what is in flight has landed, as far as this worker has folded them lately.
     resident: Resident,
+    /// Records are out of `resident` that the store may not hold yet: a step was interrupted.
+    lent: bool,
+    /// The step whose commit is on its way while the next is folded.
+    in_flight: Option<InFlight>,
+    /// Whether commits may be on their way when a call returns.
+    overlaps: bool,
+}
+
+/// A step that is being written.
+#[derive(Debug)]
+struct InFlight {
+    task: JoinHandle<Result<Landed, WorkerError>>,
+    /// What the task came to.
+    arrived: Option<Result<Result<Landed, WorkerError>, JoinError>>,
+    /// The earliest timer that it sets.
+    earliest: Option<Timestamp>,
+    size: usize,
+    /// When it began, by the stopwatch.
+    began: Duration,
 }
 
 impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
@@ -114,6 +134,9 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
             poison: BTreeSet::new(),
             in_doubt: false,
             resident: Resident::new(RESIDENT_BYTES),
+            lent: false,
+            in_flight: None,
+            overlaps: false,
         };
         worker.publish_all().await?;
         Ok(worker)
@@ -125,7 +148,13 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
         if !self.in_doubt {
             return Ok(());
         }
+        // What it came to is read from the store.
+        if self.in_flight.is_some() {
+            self.landing().await;
+            self.in_flight = None;
+        }
         self.resident.clear();
+        self.lent = false;
         let partitions: Vec<Partition> = self.states.keys().copied().collect();
         self.epoch = self.store.renew(self.epoch, &partitions).await?;
         self.states = read_states(&*self.log, &*self.store, partitions).await?;
@@ -137,7 +166,62 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
     /// Whatever was interrupted is finished before anything new is folded.
     async fn make_ready(&mut self, now: Timestamp) -> Result<(), WorkerError> {
         self.recover().await?;
+        if self.lent {
+            self.land(now).await?;
+            self.lent = false;
+        }
         self.resume(now).await
+    }
+
+    /// Like [`Worker::process`], except that the commit may still be on its way when it returns, beside whatever the caller
+    /// does next. One commit at a time is on its way; its failure comes with the call after it, or with [`Worker::land`].
+    pub async fn submit(&mut self, entries: &[Entry], now: Timestamp) -> Result<(), WorkerError> {
+        self.overlaps = true;
+        let outcome = self.take_in(entries, now).await;
+        self.overlaps = false;
+        outcome
+    }
+
+    /// Whether a commit is on its way.
+    #[must_use]
+    pub fn is_in_flight(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
+    /// Waits until what is on its way has arrived, well or not; for ever when nothing is. Cancel-safe.
+    pub async fn landing(&mut self) {
+        match &mut self.in_flight {
+            Some(flight) if flight.arrived.is_none() => flight.arrived = Some((&mut flight.task).await),
+            Some(_) => {}
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits until what is on its way is part of the stored state. `now` is only used to measure latencies.
+    pub async fn land(&mut self, now: Timestamp) -> Result<(), WorkerError> {
+        if self.in_flight.is_some() {
+            self.landing().await;
+        }
+        let Some(flight) = self.in_flight.take() else {
+            return Ok(());
+        };
+        let outcome = match flight.arrived {
+            Some(Ok(outcome)) => outcome,
+            _ => Err(WorkerError::Interrupted),
+        };
+        match outcome {
+            Ok(landed) => {
+                self.metrics
+                    .pipeline
+                    .step(flight.size, self.metrics.stopwatch.now().saturating_sub(flight.began));
+                self.note(landed, now);
+                Ok(())
+            }
+            Err(error) => {
+                self.in_doubt = true;
+                Err(error)
+            }
+        }
     }
 
     /// Makes what is committed survive a loss of power, and learns whether it is all still there.
@@ -191,6 +275,11 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
     /// Folds a batch of the log, however it was cut, and commits what comes of it. When it returns, everything up to the
     /// batch's last record is part of the stored state. `now` is only used to measure latencies.
     pub async fn process(&mut self, entries: &[Entry], now: Timestamp) -> Result<(), WorkerError> {
+        self.take_in(entries, now).await?;
+        self.land(now).await
+    }
+
+    async fn take_in(&mut self, entries: &[Entry], now: Timestamp) -> Result<(), WorkerError> {
         // A record that cannot be folded is set aside, so that others go on: after three attempts, since a failure may
         // have had a passing cause.
         let mut failed: Option<(Position, u32)> = None;
@@ -305,7 +394,7 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
     async fn bounded_step(&mut self, batch: Vec<(Position, Record)>, now: Timestamp) -> Result<(), WorkerError> {
         let mut stack = vec![batch];
         while let Some(mut part) = stack.pop() {
-            let due = self.fetch_due(&part).await?;
+            let due = self.fetch_due(&part, now).await?;
             let crowded = due.values().any(|timers| timers.len() >= TIMERS_PER_STEP);
             match part.as_slice() {
                 [] => {}
@@ -373,11 +462,24 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
     }
 
     async fn fetch_due(
-        &self,
+        &mut self,
         batch: &[(Position, Record)],
+        now: Timestamp,
     ) -> Result<BTreeMap<Partition, Vec<(Timestamp, CustomerKey)>>, WorkerError> {
         let mut due = BTreeMap::new();
-        for (partition, until) in self.horizon(batch) {
+        let horizon = self.horizon(batch);
+        // Timers that are on their way to the store, or on their way out of it, are only read once they are there.
+        let earliest = self.in_flight.as_ref().and_then(|flight| flight.earliest);
+        let first = self.status.read(|status| {
+            let owned = horizon
+                .keys()
+                .filter_map(|partition| status.partitions.get(partition)?.due);
+            owned.chain(earliest).min()
+        });
+        if first.is_some_and(|first| horizon.values().any(|until| first <= *until)) {
+            self.land(now).await?;
+        }
+        for (partition, until) in horizon {
             // The status knows the next timer: most batches need not ask the store at all.
             let next = self
                 .status
@@ -397,8 +499,7 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
         portion: Option<Partition>,
         now: Timestamp,
     ) -> Result<(), WorkerError> {
-        let metrics = self.metrics.clone();
-        let lap = metrics.stopwatch.start();
+        let began = self.metrics.stopwatch.now();
         // Prefetch.
         let due: BTreeMap<Partition, Vec<(Timestamp, CustomerKey)>> = due
             .into_iter()
@@ -463,9 +564,8 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
         point!("step.fold.after");
         // Write.
         let outcome = work.outcome();
-        let tally = self.write(outcome).await?;
-        metrics.pipeline.step(size, lap.elapsed());
-        self.report(&tally, now);
+        let overlaps = self.overlaps && after == After::Nothing && portion.is_none();
+        self.write(outcome, (size, began), overlaps, now).await?;
         if after == After::Rearm
             && let Some(partition) = last
         {
@@ -485,6 +585,7 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
             let Some(Rearm { after }) = state.meta.rearm.clone() else {
                 return Ok(());
             };
+            self.land(now).await?;
             let rows = self.store.scan(partition, after, REARMED_PER_STEP).await?;
             let last = rows.last().map(|(key, _)| key.clone());
             let complete = rows.len() < REARMED_PER_STEP;
@@ -497,9 +598,8 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
             if let Some(state) = work.states.get_mut(&partition) {
                 state.meta.rearm = (!complete).then_some(Rearm { after: last });
             }
-            let outcome = work.outcome();
-            let tally = self.write(outcome).await?;
-            self.report(&tally, now);
+            let (outcome, began) = (work.outcome(), self.metrics.stopwatch.now());
+            self.write(outcome, (0, began), false, now).await?;
         }
     }
 
@@ -507,9 +607,10 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
     async fn load(&mut self, keys: Vec<CustomerKey>) -> Result<Vec<Loaded>, WorkerError> {
         let mut loaded: Vec<Option<Loaded>> = Vec::with_capacity(keys.len());
         let (mut places, mut missing) = (Vec::new(), Vec::new());
+        self.lent = true;
         for key in keys {
             match self.resident.take(&key) {
-                Some(state) => loaded.push(Some(Loaded::new(key, state))),
+                Some(state) => loaded.push(Some(Loaded::new(key, Arc::unwrap_or_clone(state)))),
                 None => {
                     places.push(loaded.len());
                     missing.push(key);
@@ -533,137 +634,74 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
             .collect()
     }
 
-    async fn write(&mut self, outcome: Folded) -> Result<Tally, WorkerError> {
-        let Folded {
-            states,
-            customers,
-            derived,
-            flags,
-            dead_letters,
-            judged,
-            tally,
-        } = outcome;
-        let partitions = self.log.partitions();
-        // What other partitions must learn is in the log before this step counts as done; repeats are recognised there.
-        if !derived.is_empty() {
-            let records = derived
-                .iter()
-                .map(|(partition, record)| (*partition, Bytes::from(record.encode())))
-                .collect();
-            point!("step.derive.before");
-            let _ = self.log.append_owed(records).await?;
-            point!("step.derive.after");
-        }
-        if !dead_letters.is_empty() && !mutant("dead_letter_dropped") {
-            self.dead_letters
-                .keep(dead_letters)
-                .await
-                .map_err(WorkerError::DeadLetter)?;
-        }
-        point!("step.unit.before");
-        let (mut by_event, mut by_timer) = (0, 0);
-        let mut writes = Vec::with_capacity(customers.len());
-        let (mut folded, mut records) = (Vec::with_capacity(customers.len()), Vec::with_capacity(customers.len()));
-        for loaded in customers {
-            if !loaded.touched {
-                // Nothing is known of its bytes; it is small change to fetch it again.
-                continue;
-            }
-            if loaded.by_event {
-                by_event += 1;
-            } else {
-                by_timer += 1;
-            }
-            let partition = partition_for(loaded.key.person.as_str(), partitions);
-            let active = states.get(&partition).and_then(|state| state.active.as_ref());
-            let fields = match active.filter(|_| self.store.publishes()) {
-                Some(active) => published(&loaded.state, &active.model),
-                None => Projection::default(),
-            };
-            let bytes = Bytes::from(loaded.state.encode());
-            folded.push((loaded.key.clone(), bytes.len()));
-            writes.push(CustomerWrite {
-                partition,
-                key: loaded.key,
-                bytes,
-                timer: loaded.state.timer,
-                previous_timer: loaded.stored_timer,
-                rank: loaded.state.rank,
-                previous_rank: loaded.stored_rank,
-                fields,
+    /// Writes what came of a fold, after what is on its way; with `overlaps`, returns while it is on its way itself.
+    async fn write(
+        &mut self,
+        outcome: Folded,
+        (size, began): (usize, Duration),
+        overlaps: bool,
+        now: Timestamp,
+    ) -> Result<(), WorkerError> {
+        self.land(now).await?;
+        let (job, records) = Job::new(outcome, self.epoch, self.log.partitions(), self.keeps_judgements);
+        let states = job.states.clone();
+        if overlaps {
+            let earliest = job.earliest();
+            let (log, store) = (Arc::clone(&self.log), Arc::clone(&self.store));
+            let (dead_letters, metrics) = (Arc::clone(&self.dead_letters), self.metrics.clone());
+            self.in_flight = Some(InFlight {
+                task: tokio::spawn(async move { job.write(&*log, &*store, &*dead_letters, &metrics).await }),
+                arrived: None,
+                earliest,
+                size,
+                began,
             });
-            records.push(loaded.state);
+        } else {
+            self.in_doubt = true;
+            let landed = job
+                .write(&*self.log, &*self.store, &*self.dead_letters, &self.metrics)
+                .await?;
+            self.in_doubt = false;
+            self.metrics
+                .pipeline
+                .step(size, self.metrics.stopwatch.now().saturating_sub(began));
+            self.note(landed, now);
         }
-        let commit = Commit {
-            epoch: self.epoch,
-            partitions: states
-                .iter()
-                .map(|(partition, state)| (*partition, Bytes::from(state.meta.encode())))
-                .collect(),
-            customers: writes,
-            flags,
-            judged: if self.keeps_judgements {
-                let bytes = |run: &[Judgement]| Bytes::from(Judgement::encode(run));
-                judged
-                    .iter()
-                    .map(|(partition, (from, run))| (*partition, *from, bytes(run)))
-                    .collect()
-            } else {
-                Vec::new()
-            },
-        };
-        point!("step.unit.after");
-        if mutant("offset_before_state") {
-            let positions = Commit {
-                epoch: commit.epoch,
-                partitions: commit.partitions.clone(),
-                ..Commit::default()
-            };
-            let _ = self.store.commit(positions).await?;
-        }
-        let lap = self.metrics.stopwatch.start();
-        self.in_doubt = true;
-        if let Err(error) = self.store.commit(commit).await {
-            self.metrics.store.commit_failed();
-            return Err(error.into());
-        }
-        self.metrics.store.committed(lap.elapsed());
-        for ((key, encoded), state) in folded.into_iter().zip(records) {
-            self.resident.keep(key, state, encoded);
-        }
+        self.states.extend(states);
+        self.resident.keep(records);
+        self.lent = false;
+        Ok(())
+    }
+
+    /// Publishes what has become part of the stored state.
+    fn note(&mut self, landed: Landed, now: Timestamp) {
+        let Landed {
+            partitions,
+            active,
+            seen,
+        } = landed;
+        let Seen {
+            tally,
+            by_event,
+            by_timer,
+        } = seen;
         point!("step.publish.before");
-        let mut dues = BTreeMap::new();
-        for partition in states.keys() {
-            let _ = dues.insert(*partition, self.store.next_due(*partition).await?);
-        }
         self.status.update(|status| {
             for (workspace, books) in &tally.books {
                 status.books.entry(workspace.clone()).or_default().add(books);
             }
             status.touched_by_event += by_event;
             status.touched_by_timer += by_timer;
-            for (partition, state) in &states {
-                let due = dues.get(partition).copied().flatten();
-                let _ = status.partitions.insert(
-                    *partition,
-                    PartitionStatus {
-                        next: state.meta.next,
-                        clock: state.meta.clock,
-                        due,
-                    },
-                );
-            }
-            if let Some(state) = states.values().find(|state| state.active.is_some()) {
-                status.active.clone_from(&state.active);
-                status.active_since = state.since;
+            status.partitions.extend(partitions);
+            if let Some((active, since)) = active {
+                status.active = Some(active);
+                status.active_since = since;
             }
         });
         self.metrics.pipeline.customers_touched(Cause::Event, by_event);
         self.metrics.pipeline.customers_touched(Cause::Timer, by_timer);
-        self.states.extend(states);
-        self.in_doubt = false;
+        self.report(&tally, now);
         point!("step.publish.after");
-        Ok(tally)
     }
 
     fn report(&self, tally: &Tally, now: Timestamp) {

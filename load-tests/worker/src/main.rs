@@ -1,8 +1,8 @@
 //! What the worker costs: events folded per second, and the CPU time of one, on traffic of the peers' shape (100,000
-//! customers by Zipf's law, 60 days, 2 % sent twice), over the stores that this process can hold.
+//! customers by Zipf's law, 60 days, 2 % sent twice), over a store of its choice.
 //!
-//! `cargo run --release -p vigie-bench-worker -- [memory|embedded] [EVENTS] [BATCH]`. Nothing is judged here, the load tests do
-//! that; this is where a profiler is attached.
+//! `cargo run --release -p vigie-bench-worker -- [memory|embedded|redis://HOST:PORT] [EVENTS] [BATCH]`; Redis
+//! must be empty. Nothing is judged here, the load tests do that; this is where a profiler is attached.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,7 +22,7 @@ use vigie_ingestion::log::{Log, LogReader, MemoryLog};
 use vigie_pipeline::{LiveOptions, Worker};
 use vigie_relance::PolicySet;
 use vigie_scoring::Model;
-use vigie_store::{EmbeddedStore, MemoryStore, Options, Store};
+use vigie_store::{EmbeddedStore, MemoryStore, Options, RedisOptions, RedisStore, Store};
 use vigie_telemetry::Metrics;
 
 #[global_allocator]
@@ -134,8 +134,9 @@ async fn run<S: Store>(store: S, events: usize, batch: usize) {
         if entries.is_empty() {
             break;
         }
-        worker.process(&entries, start).await.unwrap();
+        worker.submit(&entries, start).await.unwrap();
     }
+    worker.land(start).await.unwrap();
     let (wall, cpu) = (began.elapsed().as_secs_f64(), cpu_seconds() - cpu);
     let million = events as f64 / 1e6;
     worker.status().read(|status| {
@@ -179,8 +180,8 @@ fn main() {
     let events = numbers.next().unwrap_or(300_000);
     let batch = numbers.next().unwrap_or(LiveOptions::default().batch_records);
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_time()
+        .worker_threads(2)
+        .enable_all()
         .build()
         .unwrap();
     runtime.block_on(async {
@@ -188,6 +189,14 @@ fn main() {
             "embedded" => {
                 let dir = tempfile::tempdir().unwrap();
                 let store = EmbeddedStore::open(dir.path(), &Options::new(PARTITIONS)).unwrap();
+                run(store, events, batch).await;
+            }
+            url if url.starts_with("redis://") => {
+                let options = RedisOptions {
+                    volatile: true,
+                    ..RedisOptions::new(vec![url.to_owned()], PARTITIONS)
+                };
+                let store = RedisStore::create(&options, 1).await.unwrap();
                 run(store, events, batch).await;
             }
             _ => run(MemoryStore::new(PARTITIONS), events, batch).await,

@@ -49,19 +49,20 @@ for i = 1, lists do
 end
 local known = {}
 for i = 1, customers do
-  known[i] = redis.call('HEXISTS', KEYS[6 + lists + i], 'state') == 1
+  known[i] = redis.call('HLEN', KEYS[6 + lists + i])
 end
 
 for i = 1, customers do
   local key = KEYS[6 + lists + i]
   local member, count = take(), take_number()
-  if known[i] then
+  local new = redis.call('HSET', key, unpack(ARGV, at + 1, at + count))
+  if known[i] == 0 then
+    redis.call('ZADD', KEYS[2], 0, member)
+  elseif 2 * (known[i] + new) > count then
     -- Fields that are no longer published must not stay behind.
     redis.call('DEL', key)
-  else
-    redis.call('ZADD', KEYS[2], 0, member)
+    redis.call('HSET', key, unpack(ARGV, at + 1, at + count))
   end
-  redis.call('HSET', key, unpack(ARGV, at + 1, at + count))
   at = at + count
 end
 feed('ZREM', KEYS[3], take_number())

@@ -1,0 +1,220 @@
+//! What a step came to, on its way out: derived records into the log, dead letters to where they are kept, everything else in
+//! one commit into the store, in this order. It knows nothing of the fold and of what the worker holds; so it can run beside
+//! the fold of the next batch.
+
+use crate::errors::WorkerError;
+use crate::fold::{Folded, Tally};
+use crate::meta::{Active, PartitionState};
+use crate::published::published;
+use crate::status::PartitionStatus;
+use crate::worker::{DeadLetter, DeadLetterSink};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use vigie_event::{CustomerKey, Judgement, Offset, Partition, Record, Timestamp, partition_for};
+use vigie_failpoint::{mutant, point};
+use vigie_ingestion::log::Log;
+use vigie_scoring::CustomerState;
+use vigie_store::{Commit, CustomerWrite, FlagRow, Projection, Store};
+use vigie_telemetry::Metrics;
+
+/// A customer whose record has changed.
+#[derive(Debug)]
+pub(crate) struct Changed {
+    pub(crate) key: CustomerKey,
+    /// Shared with the worker, which may fold it further.
+    pub(crate) state: Arc<CustomerState>,
+    pub(crate) stored_timer: Option<Timestamp>,
+    pub(crate) stored_rank: Option<u16>,
+}
+
+/// Everything that a step has to write.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) epoch: u64,
+    pub(crate) partitions: u16,
+    pub(crate) states: BTreeMap<Partition, PartitionState>,
+    pub(crate) customers: Vec<Changed>,
+    pub(crate) derived: Vec<(Partition, Record)>,
+    pub(crate) flags: Vec<FlagRow>,
+    pub(crate) dead_letters: Vec<DeadLetter>,
+    pub(crate) judged: BTreeMap<Partition, (Offset, Vec<Judgement>)>,
+    pub(crate) seen: Seen,
+}
+
+/// What is to be told to operations once it is written.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) tally: Tally,
+    pub(crate) by_event: u64,
+    pub(crate) by_timer: u64,
+}
+
+/// A step that is part of the stored state.
+#[derive(Debug)]
+pub(crate) struct Landed {
+    pub(crate) partitions: BTreeMap<Partition, PartitionStatus>,
+    pub(crate) active: Option<(Arc<Active>, Option<Timestamp>)>,
+    pub(crate) seen: Seen,
+}
+
+impl Job {
+    /// What came of a fold, and the records of the customers that it looked at, changed or not.
+    pub(crate) fn new(
+        outcome: Folded,
+        epoch: u64,
+        partitions: u16,
+        keeps_judgements: bool,
+    ) -> (Self, Vec<(CustomerKey, Arc<CustomerState>)>) {
+        let Folded {
+            states,
+            customers,
+            derived,
+            flags,
+            dead_letters,
+            judged,
+            tally,
+        } = outcome;
+        let (mut by_event, mut by_timer) = (0, 0);
+        let mut records = Vec::with_capacity(customers.len());
+        let mut changed = Vec::with_capacity(customers.len());
+        for loaded in customers {
+            let state = Arc::new(loaded.state);
+            if loaded.touched {
+                if loaded.by_event {
+                    by_event += 1;
+                } else {
+                    by_timer += 1;
+                }
+                changed.push(Changed {
+                    key: loaded.key.clone(),
+                    state: Arc::clone(&state),
+                    stored_timer: loaded.stored_timer,
+                    stored_rank: loaded.stored_rank,
+                });
+            }
+            records.push((loaded.key, state));
+        }
+        let job = Self {
+            epoch,
+            partitions,
+            states,
+            customers: changed,
+            derived,
+            flags,
+            dead_letters,
+            judged: if keeps_judgements { judged } else { BTreeMap::new() },
+            seen: Seen {
+                tally,
+                by_event,
+                by_timer,
+            },
+        };
+        (job, records)
+    }
+
+    /// The earliest timer that it sets: until it has landed, the store does not know of it.
+    pub(crate) fn earliest(&self) -> Option<Timestamp> {
+        self.customers.iter().filter_map(|changed| changed.state.timer).min()
+    }
+
+    /// Writes it. After an error it is unknown what of it the log and the store hold.
+    pub(crate) async fn write<L: Log, S: Store, D: DeadLetterSink>(
+        self,
+        log: &L,
+        store: &S,
+        dead_letters: &D,
+        metrics: &Metrics,
+    ) -> Result<Landed, WorkerError> {
+        // What other partitions must learn is in the log before this step counts as done; repeats are recognised there.
+        if !self.derived.is_empty() {
+            let records = self
+                .derived
+                .iter()
+                .map(|(partition, record)| (*partition, Bytes::from(record.encode())))
+                .collect();
+            point!("step.derive.before");
+            let _ = log.append_owed(records).await?;
+            point!("step.derive.after");
+        }
+        if !self.dead_letters.is_empty() && !mutant("dead_letter_dropped") {
+            dead_letters
+                .keep(self.dead_letters)
+                .await
+                .map_err(WorkerError::DeadLetter)?;
+        }
+        point!("step.unit.before");
+        let publishes = store.publishes();
+        let write = |changed: Changed| {
+            let Changed {
+                key,
+                state,
+                stored_timer,
+                stored_rank,
+            } = changed;
+            let partition = partition_for(key.person.as_str(), self.partitions);
+            let active = self.states.get(&partition).and_then(|state| state.active.as_ref());
+            CustomerWrite {
+                partition,
+                key,
+                bytes: Bytes::from(state.encode()),
+                timer: state.timer,
+                previous_timer: stored_timer,
+                rank: state.rank,
+                previous_rank: stored_rank,
+                fields: match active.filter(|_| publishes) {
+                    Some(active) => published(&state, &active.model),
+                    None => Projection::default(),
+                },
+            }
+        };
+        let commit = Commit {
+            epoch: self.epoch,
+            partitions: self
+                .states
+                .iter()
+                .map(|(partition, state)| (*partition, Bytes::from(state.meta.encode())))
+                .collect(),
+            customers: self.customers.into_iter().map(write).collect(),
+            flags: self.flags,
+            judged: self
+                .judged
+                .iter()
+                .map(|(partition, (from, run))| (*partition, *from, Bytes::from(Judgement::encode(run))))
+                .collect(),
+        };
+        point!("step.unit.after");
+        if mutant("offset_before_state") {
+            let positions = Commit {
+                epoch: commit.epoch,
+                partitions: commit.partitions.clone(),
+                ..Commit::default()
+            };
+            let _ = store.commit(positions).await?;
+        }
+        let lap = metrics.stopwatch.start();
+        if let Err(error) = store.commit(commit).await {
+            metrics.store.commit_failed();
+            return Err(error.into());
+        }
+        metrics.store.committed(lap.elapsed());
+        let mut partitions = BTreeMap::new();
+        for (partition, state) in &self.states {
+            let status = PartitionStatus {
+                next: state.meta.next,
+                clock: state.meta.clock,
+                due: store.next_due(*partition).await?,
+            };
+            let _ = partitions.insert(*partition, status);
+        }
+        let active = self
+            .states
+            .into_values()
+            .find_map(|state| Some((state.active?, state.since)));
+        Ok(Landed {
+            partitions,
+            active,
+            seen: self.seen,
+        })
+    }
+}
