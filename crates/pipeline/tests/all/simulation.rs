@@ -365,9 +365,17 @@ impl World {
         if !overdue.is_empty() && self.worker.tick(&overdue, self.now).await.is_err() {
             return self.restart(false).await;
         }
+        if self.worker.recover().await.is_err() {
+            return;
+        }
         let entries = self.entries(self.worker.positions()).await;
         for portion in entries.chunks(batch).take(portions) {
-            if self.worker.process(portion, self.now).await.is_err() {
+            // Half of the commits are left on their way, whatever comes next.
+            let outcome = match self.dice.throw(2) {
+                0 => self.worker.process(portion, self.now).await,
+                _ => self.worker.submit(portion, self.now).await,
+            };
+            if outcome.is_err() {
                 if self.dice.throw(2) == 0 {
                     return;
                 }
@@ -426,7 +434,8 @@ impl World {
         *self.store.failing.lock().unwrap() = None;
         self.rack.0.lock().unwrap().1 = false;
         for _ in 0..100_000 {
-            if self.log.ends() == self.worker.positions().into_values().collect::<Vec<_>>() {
+            let landed = self.worker.land(self.now).await.is_ok();
+            if landed && self.log.ends() == self.worker.positions().into_values().collect::<Vec<_>>() {
                 break;
             }
             self.fold(usize::MAX, usize::MAX).await;
