@@ -1,6 +1,6 @@
 //! The experiment files: which case a folder under `cases/` is, and with which numbers.
 
-use crate::cases::{House, http, topic};
+use crate::cases::{House, http, silence, topic};
 use crate::report::{self, CaseResult};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,8 @@ pub(crate) enum Case {
     Http(http::Experiment),
     /// A filled log, and how fast it becomes scores.
     Topic(topic::Experiment),
+    /// Customers of whom nothing comes.
+    Silence(silence::Experiment),
 }
 
 impl Case {
@@ -34,6 +36,7 @@ impl Case {
         match self {
             Self::Http(experiment) => &experiment.about,
             Self::Topic(experiment) => &experiment.about,
+            Self::Silence(experiment) => &experiment.about,
         }
     }
 
@@ -43,6 +46,7 @@ impl Case {
         match self {
             Self::Http(experiment) => experiment.runs(),
             Self::Topic(experiment) => experiment.runs(),
+            Self::Silence(experiment) => experiment.runs(),
         }
     }
 }
@@ -53,6 +57,7 @@ impl Experiment {
         let obstacle = match &self.case {
             Case::Http(experiment) => experiment.obstacle(),
             Case::Topic(experiment) => experiment.obstacle(house),
+            Case::Silence(_) => None,
         };
         let runs = match (&obstacle, &self.case) {
             (Some(why), _) => {
@@ -61,6 +66,7 @@ impl Experiment {
             }
             (None, Case::Http(experiment)) => experiment.measure(&self.name, house).await?,
             (None, Case::Topic(experiment)) => experiment.measure(&self.name, house).await?,
+            (None, Case::Silence(experiment)) => experiment.measure(&self.name, house).await?,
         };
         Ok(CaseResult {
             experiment: self,
@@ -91,6 +97,7 @@ fn read(folder: &Path) -> Result<Experiment> {
     let checked = match &case {
         Case::Http(experiment) => experiment.check(),
         Case::Topic(experiment) => experiment.check(),
+        Case::Silence(experiment) => experiment.check(),
     };
     checked.with_context(|| format!("in {}", path.display()))?;
     let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();

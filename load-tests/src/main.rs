@@ -21,6 +21,7 @@ mod process;
 mod profile;
 mod redis;
 mod report;
+mod requests;
 mod server;
 mod targets;
 

@@ -37,7 +37,7 @@ pub(crate) struct Stream {
     /// The last event of each customer.
     last: Vec<String>,
     start_ms: u128,
-    end_ms: u128,
+    disorder_ms: f64,
     step_ms: f64,
     number: u64,
     /// Events that had been given before.
@@ -45,7 +45,7 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// `events` of them fill the days before `end_ms`; whatever comes after them happens then.
+    /// `events` of them fill the days before `end_ms`.
     pub(crate) fn new(seed: u64, customers: u32, days: u32, events: u64, end_ms: u128) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut who: Vec<u32> = (0..customers).collect();
@@ -61,11 +61,18 @@ impl Stream {
             who,
             rng,
             start_ms: end_ms - span,
-            end_ms,
+            disorder_ms: DISORDER_MS,
             step_ms: (span as f64 - 2.0 * DISORDER_MS) / events as f64,
             number: 0,
             repeated: 0,
         }
+    }
+
+    /// From now on, what happens is sent at once: so many events a second, in order.
+    pub(crate) fn live(&mut self, now_ms: u128, events_per_second: f64) {
+        self.step_ms = 1_000.0 / events_per_second;
+        self.disorder_ms = 0.0;
+        self.start_ms = now_ms - (self.number as f64 * self.step_ms) as u128;
     }
 
     /// Adds the next event.
@@ -82,9 +89,8 @@ impl Stream {
         }
         let signal = signal(unit(&mut self.rng));
         let r = self.rng.next_u32() >> 1;
-        let disorder = unit(&mut self.rng) * 2.0 * DISORDER_MS;
+        let disorder = unit(&mut self.rng) * 2.0 * self.disorder_ms;
         let at = self.start_ms + (self.number as f64 * self.step_ms + disorder) as u128;
-        let at = at.min(self.end_ms);
         last.clear();
         write(last, self.number, customer, signal, at, r);
         self.number += 1;

@@ -3,10 +3,11 @@
 
 use super::House;
 use crate::events::{Batches, Shape};
-use crate::generator::{Load, Sent, drive, ms};
+use crate::generator::{Load, Requests, Sent, drive, ms};
 use crate::past;
 use crate::redis::Redis;
 use crate::report::{Measures, RunResult};
+use crate::requests::{Clicks, Pixels};
 use crate::server::{Books, Site, WRITE_KEY};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,8 @@ const MEMORY: &str = "/dev/shm";
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Experiment {
     pub(crate) about: String,
+    #[serde(default)]
+    request: Request,
     seed: u64,
     customers: u32,
     batch_events: u32,
@@ -33,6 +36,19 @@ pub(crate) struct Experiment {
     /// Every so many requests one is sent twice; 0 for never.
     resend_every: u64,
     run: Vec<Run>,
+}
+
+/// What one request is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Request {
+    /// Events in JSON.
+    #[default]
+    Events,
+    /// A picture that counts.
+    Pixel,
+    /// A link that counts and leads on.
+    Click,
 }
 
 /// One run of a case.
@@ -62,6 +78,10 @@ impl Experiment {
         ensure!(
             self.customers > 0 && self.batch_events > 0 && self.connections > 0,
             "a number is 0"
+        );
+        ensure!(
+            self.request == Request::Events || self.batch_events == 1 && self.resend_every == 0,
+            "a pixel or a click is one event, and a click that is repeated is another one"
         );
         for (index, run) in self.run.iter().enumerate() {
             ensure!(run.events_per_second != Some(0), "{}: the rate is 0", run.name);
@@ -108,12 +128,15 @@ impl Experiment {
             None => None,
             Some(appendfsync) => Some(Redis::start(redis_data.path(), Some(appendfsync)).await?),
         };
-        let settings = redis.as_ref().map_or(String::new(), |redis| {
+        let mut settings = redis.as_ref().map_or(String::new(), |redis| {
             format!(
                 "[store]\nbackend = \"redis\"\n[redis]\nnodes = \"{}\"\n",
                 redis.address()
             )
         });
+        if self.request == Request::Click {
+            settings += Clicks::SETTINGS;
+        }
         let site = Site::new(&house.binary, data, &settings)?;
         let server = site.start(&["up"], "data").await?;
         let shape = Shape {
@@ -123,7 +146,11 @@ impl Experiment {
             event_bytes: self.event_bytes,
             hot_share: run.hot_share,
         };
-        let batches = Arc::new(Batches::new(&shape, number)?);
+        let requests: Arc<dyn Requests> = match self.request {
+            Request::Events => Arc::new(Batches::new(&shape, number)?),
+            Request::Pixel => Arc::new(Pixels::new(self.customers, number)?),
+            Request::Click => Arc::new(Clicks::signed(server.address, self.customers).await?),
+        };
         let rate = run
             .events_per_second
             .map(|rate| rate as f64)
@@ -135,7 +162,7 @@ impl Experiment {
             resend_every: self.resend_every,
         };
         let begun = Instant::now();
-        let sent = drive(server.address, WRITE_KEY, batches, &load, begun).await?;
+        let sent = drive(server.address, WRITE_KEY, requests, &load, begun).await?;
         let books = server.settled(CATCH_UP).await?;
         let caught_up = begun.elapsed();
         let measures = &mut result.measures;

@@ -1,6 +1,7 @@
 //! The kinds of cases: each reads its experiment, starts what it needs, and says what it found.
 
 pub(crate) mod http;
+pub(crate) mod silence;
 pub(crate) mod topic;
 
 use std::path::PathBuf;

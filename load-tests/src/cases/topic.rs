@@ -372,7 +372,7 @@ async fn fill(server: &Server, stream: &mut Stream, events: u64) -> Result<u64> 
 }
 
 /// Posts a batch until it is taken.
-async fn post(client: &mut Client, body: String) -> Result<()> {
+pub(super) async fn post(client: &mut Client, body: String) -> Result<()> {
     let body = Bytes::from(body);
     let begun = Instant::now();
     loop {
@@ -468,6 +468,7 @@ async fn latency(
     let rate = events_per_second / BATCH as f64;
     let requests = (rate * seconds as f64).ceil() as u64;
     let now = now_ms()?;
+    stream.live(now, events_per_second);
     let mut bodies = Vec::new();
     let mut probes: BTreeMap<u64, String> = BTreeMap::new();
     for number in 0..requests {
