@@ -7,7 +7,8 @@
 #   make test-faults tests that mount file systems and cut their power: they need root and loop devices
 #   make test-kafka  tests over a Kafka broker, which is built first (ten minutes, once)
 #   make test-long   tests that take minutes: crashes, long simulations
-#   make load        load test against a release build
+#   make load        load test against a release build: load-tests/RESULTS.md
+#   make bench       what single calls cost: by the clock, and in instructions, which are compared with those committed
 #   make fmt         format everything
 #   make tools       install the tools that are missing
 
@@ -55,7 +56,7 @@ define RUN_FEATURE
 	$(RUN_TESTS) --features "$$features" --test $(2)
 endef
 
-.PHONY: demo check test fmt fmt-check lint unit-tests doc-tests deny test-data test-faults test-kafka test-long load python-env node-env tools
+.PHONY: demo check test fmt fmt-check lint unit-tests doc-tests deny test-data test-faults test-kafka test-long load bench python-env node-env tools
 
 demo:
 	$(CARGO) run --locked -p vigie -- demo $(ARGS)
@@ -116,6 +117,9 @@ test-long: python-env node-env
 load:
 	$(CARGO) build --release --locked -p vigie -p vigie-load-tests
 	"$${CARGO_TARGET_DIR:-target}/release/vigie-load-tests" $(ARGS)
+
+bench:
+	$(CARGO) bench --locked -p vigie-load-tests --bench speed --bench instructions
 
 # The interpreter and the pinned packages for tests of client SDKs.
 python-env: $(PYTHON_ENV)/.installed

@@ -3,9 +3,10 @@
 //! Making events must not cost what sending them costs, so a few hundred batches are written once, with room for the
 //! number of the batch and the time; [`Batches::body`] copies one and fills these in.
 
-use crate::experiment::Experiment;
+use crate::generator::Requests;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
+use http::Method;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use std::ops::Range;
@@ -24,6 +25,18 @@ const SIGNALS: [(&str, u32); 6] = [
     ("purchase", 4),
 ];
 
+/// What the events of a run are like.
+#[derive(Debug, Clone)]
+pub(crate) struct Shape {
+    pub(crate) seed: u64,
+    pub(crate) customers: u32,
+    pub(crate) batch_events: u32,
+    /// Bytes of one event's JSON, padded.
+    pub(crate) event_bytes: usize,
+    /// The share of all events that one customer has beyond their due, from 0 to 1.
+    pub(crate) hot_share: f64,
+}
+
 struct Template {
     text: Vec<u8>,
     numbers: Vec<Range<usize>>,
@@ -34,27 +47,28 @@ struct Template {
 pub(crate) struct Batches {
     templates: Vec<Template>,
     start_ms: u128,
+    events: u64,
 }
 
 impl Batches {
     /// Writes the templates. Different runs get different ids.
-    pub(crate) fn new(experiment: &Experiment, run: usize) -> Result<Self> {
-        let mut rng = ChaCha8Rng::seed_from_u64(experiment.seed);
+    pub(crate) fn new(shape: &Shape, run: usize) -> Result<Self> {
+        let mut rng = ChaCha8Rng::seed_from_u64(shape.seed);
         rng.set_stream(run as u64);
-        let zipf = Zipf::new(experiment.customers);
+        let zipf = Zipf::new(shape.customers, SHIFT);
         let templates = (0..TEMPLATES)
-            .map(|_| template(experiment, run, &zipf, &mut rng))
+            .map(|_| template(shape, run, &zipf, &mut rng))
             .collect::<Result<_>>()?;
-        let start_ms = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .context("the clock is before 1970")?
-            .as_millis();
-        Ok(Self { templates, start_ms })
+        Ok(Self {
+            templates,
+            start_ms: now_ms()?,
+            events: u64::from(shape.batch_events),
+        })
     }
 
     /// Batch `number`: the same bytes whenever it is asked for. Its events happened a millisecond after those of the one
     /// before, beginning an hour before the run, so that none lies in the future.
-    pub(crate) fn body(&self, number: u64) -> Bytes {
+    fn body(&self, number: u64) -> Bytes {
         let index = (number % TEMPLATES as u64) as usize;
         let Some(template) = self.templates.get(index) else {
             return Bytes::new();
@@ -75,17 +89,37 @@ impl Batches {
     }
 }
 
-fn template(experiment: &Experiment, run: usize, zipf: &Zipf, rng: &mut ChaCha8Rng) -> Result<Template> {
-    let mut text = Vec::with_capacity(experiment.batch_events as usize * (experiment.event_bytes + 1) + 2);
+impl Requests for Batches {
+    fn request(&self, number: u64) -> (Method, String, Bytes) {
+        (Method::POST, "/v1/events".to_owned(), self.body(number))
+    }
+
+    fn events(&self) -> u64 {
+        self.events
+    }
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> Result<u128> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    Ok(since.context("the clock is before 1970")?.as_millis())
+}
+
+fn template(shape: &Shape, run: usize, zipf: &Zipf, rng: &mut ChaCha8Rng) -> Result<Template> {
+    let mut text = Vec::with_capacity(shape.batch_events as usize * (shape.event_bytes + 1) + 2);
     let (mut numbers, mut times) = (Vec::new(), Vec::new());
-    text.push(b'[');
-    for index in 0..experiment.batch_events {
+    // One event is sent as itself, as a browser would.
+    let single = shape.batch_events == 1;
+    if !single {
+        text.push(b'[');
+    }
+    for index in 0..shape.batch_events {
         if index > 0 {
             text.push(b',');
         }
-        let event = event(experiment, run, index, zipf, rng);
+        let event = event(shape, run, index, zipf, rng);
         ensure!(
-            event.len() == experiment.event_bytes,
+            event.len() == shape.event_bytes,
             "an event of {} bytes does not fit",
             event.len()
         );
@@ -95,12 +129,16 @@ fn template(experiment: &Experiment, run: usize, zipf: &Zipf, rng: &mut ChaCha8R
         times.push(time..time + TIME.len());
         text.extend_from_slice(event.as_bytes());
     }
-    text.push(b']');
+    if !single {
+        text.push(b']');
+    }
     Ok(Template { text, numbers, times })
 }
 
-fn event(experiment: &Experiment, run: usize, index: u32, zipf: &Zipf, rng: &mut ChaCha8Rng) -> String {
-    let customer = zipf.draw(rng);
+fn event(shape: &Shape, run: usize, index: u32, zipf: &Zipf, rng: &mut ChaCha8Rng) -> String {
+    let drawn = zipf.draw(rng);
+    let hot = unit(rng) < shape.hot_share;
+    let customer = if hot { 0 } else { drawn };
     let signal = signal(rng);
     let money = match signal {
         "purchase" => format!(
@@ -115,7 +153,7 @@ fn event(experiment: &Experiment, run: usize, index: u32, zipf: &Zipf, rng: &mut
         rng.next_u64()
     );
     let tail = r#""}}"#;
-    let filler = "x".repeat(experiment.event_bytes.saturating_sub(head.len() + tail.len()));
+    let filler = "x".repeat(shape.event_bytes.saturating_sub(head.len() + tail.len()));
     format!("{head}{filler}{tail}")
 }
 
@@ -130,11 +168,11 @@ fn signal(rng: &mut ChaCha8Rng) -> &'static str {
     "page.view"
 }
 
-/// Zipf-Mandelbrot's law with exponent 1: customer n is drawn in proportion to 1/(n + [`SHIFT`]).
+/// Zipf-Mandelbrot's law with exponent 1: customer n is drawn in proportion to 1/(n + shift).
 ///
 /// Without the shift, the first of 100,000 customers would have 8 % of the traffic. Spread over months, real traffic looks like
 /// that; squeezed into seconds it would be one person who acts thousands of times a second, and a test of nothing that exists.
-struct Zipf {
+pub(crate) struct Zipf {
     cumulative: Vec<f64>,
 }
 
@@ -142,43 +180,51 @@ struct Zipf {
 const SHIFT: f64 = 10.0;
 
 impl Zipf {
-    fn new(customers: u32) -> Self {
+    pub(crate) fn new(customers: u32, shift: f64) -> Self {
         let mut sum = 0.0;
         let cumulative = (1..=customers)
             .map(|n| {
-                sum += 1.0 / (f64::from(n) + SHIFT);
+                sum += 1.0 / (f64::from(n) + shift);
                 sum
             })
             .collect();
         Self { cumulative }
     }
 
-    fn draw(&self, rng: &mut ChaCha8Rng) -> usize {
+    pub(crate) fn draw(&self, rng: &mut ChaCha8Rng) -> usize {
         let total = self.cumulative.last().copied().unwrap_or(1.0);
-        let at = (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64 * total;
+        let at = unit(rng) * total;
         self.cumulative.partition_point(|sum| *sum <= at)
     }
+}
+
+/// A number from 0 to 1, exclusive.
+pub(crate) fn unit(rng: &mut ChaCha8Rng) -> f64 {
+    (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::all;
     use std::collections::{BTreeMap, BTreeSet};
-    use std::path::Path;
+
+    const SHAPE: Shape = Shape {
+        seed: 1,
+        customers: 1_000,
+        batch_events: 100,
+        event_bytes: 500,
+        hot_share: 0.0,
+    };
 
     #[test]
     fn batches_are_json_with_unique_ids_and_repeat_exactly() {
-        let experiment = all(&Path::new(env!("CARGO_MANIFEST_DIR")).join("cases"))
-            .unwrap()
-            .remove(0);
-        let batches = Batches::new(&experiment, 0).unwrap();
+        let batches = Batches::new(&SHAPE, 0).unwrap();
         let mut ids = BTreeSet::new();
         for number in [0, 1, 255, 256, 70_000] {
             let body = batches.body(number);
             assert_eq!(body, batches.body(number));
             let events: Vec<serde_json::Value> = serde_json::from_slice(&body).unwrap();
-            assert_eq!(events.len(), experiment.batch_events as usize);
+            assert_eq!(events.len(), 100);
             for event in events {
                 assert_eq!(event["signal"] == "purchase", event["money"].is_object());
                 assert!(event["timestamp"].as_u64().unwrap() > 1_700_000_000_000);
@@ -188,9 +234,24 @@ mod tests {
     }
 
     #[test]
+    fn one_event_is_sent_as_itself_and_one_customer_can_have_most_of_them() {
+        let shape = Shape {
+            batch_events: 1,
+            hot_share: 0.5,
+            ..SHAPE
+        };
+        let batches = Batches::new(&shape, 0).unwrap();
+        let hot = (0..256).filter(|number| {
+            let event: serde_json::Value = serde_json::from_slice(&batches.body(*number)).unwrap();
+            event["user_id"] == "c0000000"
+        });
+        assert!((100..156).contains(&hot.count()));
+    }
+
+    #[test]
     fn customers_follow_zipf() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let zipf = Zipf::new(1_000);
+        let zipf = Zipf::new(1_000, SHIFT);
         let mut counts = BTreeMap::new();
         for _ in 0..100_000 {
             *counts.entry(zipf.draw(&mut rng)).or_insert(0u32) += 1;

@@ -1,76 +1,103 @@
-//! The open-loop generator: batch n is due at a fixed time and its latency counts from then.
+//! The open-loop generator: request n is due at a fixed time and its latency counts from then.
 
 use crate::client::Client;
-use crate::events::Batches;
-use crate::experiment::{Experiment, Run};
-use crate::server::Server;
 use anyhow::{Result, ensure};
+use bytes::Bytes;
 use hdrhistogram::Histogram;
 use http::{Method, StatusCode};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+/// What is sent.
+pub(crate) trait Requests: Send + Sync + 'static {
+    /// Method, path and body of a request: the same bytes whenever it is asked for.
+    fn request(&self, number: u64) -> (Method, String, Bytes);
+
+    /// Events of one request.
+    fn events(&self) -> u64;
+
+    /// Whether this is the answer to a request that was taken.
+    fn taken(&self, status: StatusCode) -> bool {
+        status.is_success()
+    }
+}
+
+/// How it is sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Load {
+    /// Requests a second; `None` for as many as the connections allow.
+    pub(crate) rate: Option<f64>,
+    pub(crate) time: Duration,
+    pub(crate) connections: u32,
+    /// Every so many requests one is sent twice; 0 for never.
+    pub(crate) resend_every: u64,
+}
+
 /// What was sent, and how long the acknowledgements took.
 pub(crate) struct Sent {
-    /// Events of batches that were answered with 2xx, repetitions included.
+    /// Events of requests that were taken, repetitions included.
     pub(crate) acknowledged: u64,
     /// Events among them that had been sent before.
     pub(crate) repeated: u64,
-    /// Batches refused with 429 or 503: the server's right under overload.
-    pub(crate) refused_batches: u64,
-    /// From the moment a batch was due to its acknowledgement, in microseconds.
+    /// Requests refused with 429 or 503: the server's right under overload.
+    pub(crate) refused: u64,
+    /// From the moment a request was due to its acknowledgement, in microseconds.
     pub(crate) latency_us: Histogram<u64>,
+    /// From the moment a request was sent to its refusal, in microseconds.
+    pub(crate) refusal_us: Histogram<u64>,
+    /// When the last answer had come.
+    pub(crate) took: Duration,
 }
 
 /// The timetable, shared by all connections.
 struct Timetable {
     start: Instant,
     end: Instant,
-    /// Between two batches; `None` for as fast as possible.
-    interval: Option<Duration>,
+    /// Between two requests; `None` for as fast as possible.
+    interval: Option<f64>,
     next: AtomicU64,
 }
 
+/// When a request is due.
+pub(crate) fn due(start: Instant, rate: f64, number: u64) -> Instant {
+    start + Duration::from_secs_f64(number as f64 / rate)
+}
+
 impl Timetable {
-    /// The next batch and when it is due; `None` when the time is over.
+    /// The next request and when it is due; `None` when the time is over.
     fn next(&self) -> Option<(u64, Instant)> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let due = match self.interval {
-            Some(interval) => self.start + Duration::from_secs_f64(interval.as_secs_f64() * number as f64),
+            Some(rate) => due(self.start, rate, number),
             None => Instant::now(),
         };
         (due < self.end).then_some((number, due))
     }
 }
 
-/// Sends batches for `seconds` and waits for the last answer.
+/// Sends requests from `start` on, and waits for the last answer.
 pub(crate) async fn drive(
-    server: &Server,
-    experiment: &Experiment,
-    run: &Run,
-    seconds: u64,
-    batches: Arc<Batches>,
+    address: SocketAddr,
+    key: &str,
+    requests: Arc<dyn Requests>,
+    load: &Load,
+    start: Instant,
 ) -> Result<Sent> {
-    let per_batch = f64::from(experiment.batch_events);
-    let start = Instant::now();
     let timetable = Arc::new(Timetable {
         start,
-        end: start + Duration::from_secs(seconds),
-        interval: run
-            .events_per_second
-            .map(|rate| Duration::from_secs_f64(per_batch / rate as f64)),
+        end: start + load.time,
+        interval: load.rate,
         next: AtomicU64::new(0),
     });
     let mut connections = Vec::new();
-    for _ in 0..experiment.connections {
-        let client = Client::connect(server.address, &server.write_key).await?;
+    for _ in 0..load.connections {
         let connection = Connection {
-            client,
+            client: Client::connect(address, key).await?,
             timetable: Arc::clone(&timetable),
-            batches: Arc::clone(&batches),
-            batch_events: u64::from(experiment.batch_events),
-            resend_every: experiment.resend_every,
+            requests: Arc::clone(&requests),
+            resend_every: load.resend_every,
         };
         connections.push(tokio::spawn(connection.work()));
     }
@@ -79,21 +106,38 @@ pub(crate) async fn drive(
         let sent = connection.await??;
         sum.acknowledged += sent.acknowledged;
         sum.repeated += sent.repeated;
-        sum.refused_batches += sent.refused_batches;
+        sum.refused += sent.refused;
         sum.latency_us.add(sent.latency_us)?;
+        sum.refusal_us.add(sent.refusal_us)?;
     }
+    sum.took = start.elapsed();
     Ok(sum)
+}
+
+/// Microseconds up to ten minutes, three significant digits.
+pub(crate) fn histogram() -> Result<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1, 600_000_000, 3)?)
+}
+
+/// A time for such a histogram.
+pub(crate) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A quantile of such a histogram, in milliseconds.
+pub(crate) fn ms(histogram: &Histogram<u64>, quantile: f64) -> f64 {
+    histogram.value_at_quantile(quantile) as f64 / 1_000.0
 }
 
 impl Sent {
     fn nothing() -> Result<Self> {
-        // Up to ten minutes, three significant digits.
-        let latency_us = Histogram::new_with_bounds(1, 600_000_000, 3)?;
         Ok(Self {
             acknowledged: 0,
             repeated: 0,
-            refused_batches: 0,
-            latency_us,
+            refused: 0,
+            latency_us: histogram()?,
+            refusal_us: histogram()?,
+            took: Duration::ZERO,
         })
     }
 }
@@ -101,8 +145,7 @@ impl Sent {
 struct Connection {
     client: Client,
     timetable: Arc<Timetable>,
-    batches: Arc<Batches>,
-    batch_events: u64,
+    requests: Arc<dyn Requests>,
     resend_every: u64,
 }
 
@@ -111,36 +154,35 @@ impl Connection {
         let mut sent = Sent::nothing()?;
         while let Some((number, due)) = self.timetable.next() {
             tokio::time::sleep_until(due.into()).await;
-            if !self.post(number, due, &mut sent).await? {
+            if !self.send(number, due, &mut sent).await? {
                 continue;
             }
             if self.resend_every > 0 && number.is_multiple_of(self.resend_every) {
-                let again = self.post(number, Instant::now(), &mut sent).await?;
-                sent.repeated += if again { self.batch_events } else { 0 };
+                let again = self.send(number, Instant::now(), &mut sent).await?;
+                sent.repeated += if again { self.requests.events() } else { 0 };
             }
         }
         Ok(sent)
     }
 
-    /// Sends a batch; `false` when it was refused for overload.
-    async fn post(&mut self, number: u64, due: Instant, sent: &mut Sent) -> Result<bool> {
-        let (status, answer) = self
-            .client
-            .send(Method::POST, "/v1/events", self.batches.body(number))
-            .await?;
+    /// Sends a request; `false` when it was refused for overload.
+    async fn send(&mut self, number: u64, due: Instant, sent: &mut Sent) -> Result<bool> {
+        let (method, path, body) = self.requests.request(number);
+        let begun = Instant::now();
+        let (status, answer) = self.client.send(method, &path, body).await?;
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            sent.refused_batches += 1;
+            sent.refused += 1;
+            sent.refusal_us.saturating_record(micros(begun.elapsed()));
             return Ok(false);
         }
         let text = String::from_utf8_lossy(&answer);
         ensure!(
-            status.is_success(),
+            self.requests.taken(status),
             "the server answered {status}: {}",
             text.chars().take(300).collect::<String>()
         );
-        let latency = u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX);
-        sent.latency_us.saturating_record(latency);
-        sent.acknowledged += self.batch_events;
+        sent.latency_us.saturating_record(micros(due.elapsed()));
+        sent.acknowledged += self.requests.events();
         Ok(true)
     }
 }

@@ -1,30 +1,36 @@
-//! Load tests: start the real binary on an empty directory, send it events at a constant rate over HTTP, and let the run
-//! pass only if every acknowledged event is in the books (BOOKS-1) and the audit finds the store equal to the archive (FOLD-1).
-//! How fast a replay and an audit of what the run left behind are is measured on the way.
+//! Load tests: start the real binary on an empty directory, send it events, and let a run pass only if every acknowledged event
+//! is in the books (BOOKS-1) and the audit finds the store equal to the archive (FOLD-1). How fast a replay and an audit of what
+//! a run left behind are is measured on the way.
 //!
-//! The generator is open-loop: batch n is due at `start + n × interval`, whatever the server does, and its latency counts
+//! The generator is open-loop: request n is due at `start + n × interval`, whatever the server does, and its latency counts
 //! from then, so a stalled server cannot hide its stall by slowing the generator (no "coordinated omission").
 //!
-//! `cargo run --release -p vigie-load-tests` runs every case under `cases/` and writes `RESULTS.md` and
-//! `results.json`. Generator and server share the machine: the figures are for comparing, not for boasting.
+//! `cargo run --release -p vigie-load-tests` runs every case under `cases/` and writes `RESULTS.md` (the targets of
+//! `targets.toml` first) and `results.json`. Everything shares one machine: the figures are for comparing, not for boasting.
 
+mod broker;
+mod cases;
 mod client;
 mod events;
 mod experiment;
 mod generator;
 mod machine;
 mod past;
+mod peers;
+mod process;
+mod profile;
+mod redis;
 mod report;
+mod requests;
 mod server;
+mod targets;
 
 use anyhow::{Context, Result, ensure};
+use cases::House;
 use clap::Parser;
-use experiment::Experiment;
 use report::{CaseResult, RunResult};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// Runs the load tests.
 #[derive(Debug, Parser)]
@@ -35,9 +41,9 @@ struct Arguments {
     /// Directory of the cases.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/cases"))]
     cases: PathBuf,
-    /// Run only the case of this name.
-    #[arg(long)]
-    only: Option<String>,
+    /// Run only the cases of these names, separated by commas. RESULTS.md then holds them alone.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
     /// Shorten every run to so many seconds.
     #[arg(long)]
     seconds: Option<u64>,
@@ -47,12 +53,13 @@ struct Arguments {
     /// Where the results are written.
     #[arg(long, default_value = env!("CARGO_MANIFEST_DIR"))]
     results: PathBuf,
+    /// Kafka to measure with, host:port; by default a tansu of its own.
+    #[arg(long)]
+    broker: Option<String>,
+    /// Record with `perf` where vigie spends its time, into this directory.
+    #[arg(long, value_name = "DIR")]
+    profiles: Option<PathBuf>,
 }
-
-/// How long the worker may take to catch up after the last acknowledgement.
-const CATCH_UP: Duration = Duration::from_secs(300);
-/// Between two looks at the books.
-const POLL: Duration = Duration::from_millis(50);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -79,69 +86,24 @@ async fn run(arguments: Arguments) -> Result<bool> {
         .clone()
         .unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/load"));
     std::fs::create_dir_all(&data).with_context(|| format!("making {}", data.display()))?;
-    let mut cases = Vec::new();
+    let house = House {
+        binary,
+        data,
+        seconds: arguments.seconds,
+        broker: arguments.broker.clone(),
+        profiles: arguments.profiles.clone(),
+    };
+    let targets = targets::read(&arguments.cases.with_file_name("targets.toml"))?;
+    let mut cases: Vec<CaseResult> = Vec::new();
     for experiment in experiment::all(&arguments.cases)? {
-        if arguments.only.as_ref().is_some_and(|only| *only != experiment.name) {
-            continue;
+        if arguments.only.is_empty() || arguments.only.contains(&experiment.name) {
+            cases.push(experiment.measure(&house).await?);
+            // Whoever stops it half way keeps what is known by then.
+            report::write(&arguments.results, &machine::facts(&house.data)?, &cases, &targets)?;
         }
-        cases.push(case(&experiment, &arguments, &binary, &data).await?);
     }
     ensure!(!cases.is_empty(), "no case to run under {}", arguments.cases.display());
-    report::write(&arguments.results, &machine::facts(&data)?, &cases)?;
     Ok(cases.iter().flat_map(|case| &case.runs).all(RunResult::passed))
-}
-
-async fn case(experiment: &Experiment, arguments: &Arguments, binary: &Path, data: &Path) -> Result<CaseResult> {
-    let mut runs = Vec::new();
-    for (number, run) in experiment.run.iter().enumerate() {
-        let seconds = arguments.seconds.unwrap_or(run.seconds);
-        let context = || format!("{} {}", experiment.name, run.name);
-        let result = one(experiment, number, run, seconds, binary, data)
-            .await
-            .with_context(context)?;
-        report::announce(&experiment.name, &result);
-        runs.push(result);
-    }
-    Ok(CaseResult {
-        experiment: experiment.clone(),
-        runs,
-    })
-}
-
-/// One run against a fresh server.
-async fn one(
-    experiment: &Experiment,
-    number: usize,
-    run: &experiment::Run,
-    seconds: u64,
-    binary: &Path,
-    data: &Path,
-) -> Result<RunResult> {
-    let server = server::Server::start(binary, data).await?;
-    let batches = Arc::new(events::Batches::new(experiment, number)?);
-    let begun = Instant::now();
-    let sent = generator::drive(&server, experiment, run, seconds, batches).await?;
-    let acknowledged = begun.elapsed();
-    let books = loop {
-        let books = server.books().await?;
-        if books.in_flight == 0 || begun.elapsed() > acknowledged + CATCH_UP {
-            break books;
-        }
-        tokio::time::sleep(POLL).await;
-    };
-    let caught_up = begun.elapsed();
-    let peak_memory_bytes = server.peak_memory_bytes();
-    let directory = server.stop().await?;
-    let past = past::look(binary, directory.path()).await?;
-    Ok(RunResult::new(
-        run,
-        seconds,
-        &sent,
-        &books,
-        [acknowledged, caught_up],
-        peak_memory_bytes,
-        past,
-    ))
 }
 
 fn beside_this_program() -> Result<PathBuf> {

@@ -2,67 +2,53 @@
 //!
 //! The speeds are what the commands say of their own folding; writing the archive's last part and starting are not in them.
 
+use crate::report::Measures;
+use crate::server::Site;
 use anyhow::{Context, Result, ensure};
-use serde::Serialize;
 use serde_json::Value;
-use std::path::Path;
 use std::time::Instant;
-use tokio::process::Command;
 
 /// What was found.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub(crate) struct Past {
-    /// The store is what the archive says.
+    /// The store is what the archive says, and so is a replay: one Merkle root.
     pub(crate) equal: bool,
     /// Events that the oracle folded per second, on one thread; starting included.
-    pub(crate) audit_events_per_second: f64,
+    audit_events_per_second: f64,
     /// Events that a replay folded per second, on two threads.
-    pub(crate) replay_events_per_second: f64,
-    /// The live store's Merkle root, and the replay's.
-    roots: (String, String),
+    replay_events_per_second: f64,
 }
 
 impl Past {
-    pub(crate) fn verdict(&self) -> &'static str {
-        if self.equal { "equal" } else { "DIFFERENT" }
+    pub(crate) fn measures(&self, to: &mut Measures) {
+        to.put("audit events/s", self.audit_events_per_second);
+        to.put("replay events/s", self.replay_events_per_second);
+    }
+
+    pub(crate) fn remark(&self) -> Option<String> {
+        (!self.equal).then(|| "audit or replay DIFFERENT".to_owned())
     }
 }
 
-/// Audits and replays the data directory of a server that has ended.
-pub(crate) async fn look(binary: &Path, data: &Path) -> Result<Past> {
+/// Audits and replays the data of the process `name`, which has ended.
+pub(crate) async fn look(site: &Site, name: &str) -> Result<Past> {
+    let data = site.data(name);
+    let data = data.to_str().context("the path of a data directory is no text")?;
     // The first one also writes what the archive is owed since the server died.
-    let _ = command(binary, "audit", data, &["--sample", "1%"]).await?;
+    let _ = site
+        .configured(&["audit", "--data-dir", data, "--sample", "1%"])
+        .await?;
     let begun = Instant::now();
-    let (code, audit) = command(binary, "audit", data, &[]).await?;
+    let (code, audit) = site.configured(&["audit", "--data-dir", data]).await?;
     let audited = begun.elapsed();
     ensure!(code < 2, "the audit could not be measured: {audit}");
-    let (_, replay) = command(binary, "replay", data, &[]).await?;
+    let (_, replay) = site.run(&["replay", "--data-dir", data]).await?;
     let number = |value: &Value, name: &str| value.get(name).and_then(Value::as_f64).unwrap_or_default();
-    let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
     let roots = (text(&audit, "root_live"), text(&replay, "merkle_root"));
     Ok(Past {
-        equal: code == 0 && roots.0 == roots.1,
+        equal: code == 0 && roots.0.is_some() && roots.0 == roots.1,
         audit_events_per_second: number(&audit, "events") / audited.as_secs_f64(),
         replay_events_per_second: number(&replay, "events") / number(&replay, "seconds"),
-        roots,
     })
-}
-
-/// The exit code and the JSON of a command over a data directory.
-async fn command(binary: &Path, name: &str, data: &Path, more: &[&str]) -> Result<(i32, Value)> {
-    let output = Command::new(binary)
-        .arg(name)
-        .args(["--output", "json", "--data-dir"])
-        .arg(data.join("data"))
-        .args(more)
-        .output()
-        .await
-        .with_context(|| format!("vigie {name}"))?;
-    let code = output.status.code().unwrap_or(-1);
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    let json = serde_json::from_slice(&output.stdout);
-    Ok((
-        code,
-        json.with_context(|| format!("vigie {name} ended with {code}: {complaint}"))?,
-    ))
 }

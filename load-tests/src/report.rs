@@ -1,135 +1,117 @@
-//! What a run found, on the screen, as `RESULTS.md` for people and as `results.json` for programs.
+//! What the runs found: on the screen, as `RESULTS.md` for people and as `results.json` for programs.
 
-use crate::experiment::{Experiment, Run};
-use crate::generator::Sent;
+use crate::experiment::Experiment;
 use crate::machine::Machine;
-use crate::past::Past;
-use crate::server::Books;
+use crate::targets::{self, Target};
 use anyhow::{Context, Result};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
-use std::time::Duration;
 
 /// A case and its runs.
 #[derive(Debug, Serialize)]
 pub(crate) struct CaseResult {
     pub(crate) experiment: Experiment,
     pub(crate) runs: Vec<RunResult>,
+    /// Why there are none.
+    pub(crate) not_measured: Option<String>,
 }
 
 /// What one run found.
 #[derive(Debug, Serialize)]
 pub(crate) struct RunResult {
-    name: String,
-    offered_events_per_second: Option<u64>,
-    seconds: u64,
-    acknowledged_events: u64,
-    acknowledged_events_per_second: f64,
-    /// Up to the moment at which the last event was in a customer's state.
-    processed_events_per_second: f64,
-    refused_batches: u64,
-    ack_ms: Quantiles,
-    peak_memory_bytes: Option<u64>,
-    books_balance: bool,
-    past: Past,
-    books: String,
+    pub(crate) name: String,
+    pub(crate) measures: Measures,
+    /// A fast run that loses an event, or ends with a store that its log does not explain, is a failed run.
+    pub(crate) failures: Vec<String>,
+    /// What a reader must know to take the figures for what they are.
+    pub(crate) remarks: Vec<String>,
+    /// What the cores were doing in the minute before: more than their number is a shared machine.
+    pub(crate) load_before: f64,
 }
 
-/// Milliseconds.
-#[derive(Debug, Serialize)]
-struct Quantiles {
-    p50: f64,
-    p99: f64,
-    p999: f64,
-    max: f64,
+/// Figures with their names, units included, in the order in which they are shown.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Measures(Vec<(String, f64)>);
+
+impl Measures {
+    pub(crate) fn put(&mut self, name: &str, value: f64) {
+        self.0.push((name.to_owned(), value));
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<f64> {
+        self.0
+            .iter()
+            .find(|(measure, _)| measure == name)
+            .map(|(_, value)| *value)
+    }
+}
+
+impl Serialize for Measures {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let by_name: BTreeMap<&str, f64> = self.0.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        by_name.serialize(serializer)
+    }
 }
 
 impl RunResult {
-    /// `took` is the time until the last event was acknowledged, and until it was in a customer's state.
-    pub(crate) fn new(
-        run: &Run,
-        seconds: u64,
-        sent: &Sent,
-        books: &Books,
-        took: [Duration; 2],
-        peak_memory_bytes: Option<u64>,
-        past: Past,
-    ) -> Self {
-        let [acknowledged, caught_up] = took;
-        let ms = |quantile: f64| sent.latency_us.value_at_quantile(quantile) as f64 / 1_000.0;
-        // Every acknowledged event is there, once; every repetition was recognised; nothing is left or lost.
-        let unique = sent.acknowledged - sent.repeated;
-        let expected = [sent.acknowledged, unique, sent.repeated, 0, 0, 0];
-        let found = [
-            books.accepted,
-            books.applied,
-            books.duplicate,
-            books.dead_letter,
-            books.suppressed,
-            books.in_flight,
-        ];
+    pub(crate) fn new(name: &str) -> Self {
         Self {
-            name: run.name.clone(),
-            offered_events_per_second: run.events_per_second,
-            seconds,
-            acknowledged_events: sent.acknowledged,
-            acknowledged_events_per_second: sent.acknowledged as f64 / acknowledged.as_secs_f64(),
-            processed_events_per_second: sent.acknowledged as f64 / caught_up.as_secs_f64(),
-            refused_batches: sent.refused_batches,
-            ack_ms: Quantiles {
-                p50: ms(0.5),
-                p99: ms(0.99),
-                p999: ms(0.999),
-                max: ms(1.0),
-            },
-            peak_memory_bytes,
-            books_balance: expected == found,
-            past,
-            books: format!(
-                "accepted {}, applied {}, duplicate {}, dead letter {}, suppressed {}, in flight {} \
-                 (acknowledged {}, of which repeated {})",
-                books.accepted,
-                books.applied,
-                books.duplicate,
-                books.dead_letter,
-                books.suppressed,
-                books.in_flight,
-                sent.acknowledged,
-                sent.repeated
-            ),
+            name: name.to_owned(),
+            measures: Measures::default(),
+            failures: Vec::new(),
+            remarks: Vec::new(),
+            load_before: crate::process::load_average().unwrap_or_default(),
         }
     }
 
-    /// A fast run that loses an event, or ends with a store that its log does not explain, is a failed run.
     pub(crate) fn passed(&self) -> bool {
-        self.books_balance && self.past.equal
+        self.failures.is_empty()
     }
 
-    fn verdict(&self) -> &'static str {
-        if self.books_balance { "balanced" } else { "NOT BALANCED" }
+    fn verdict(&self) -> String {
+        match self.failures.as_slice() {
+            [] => "balanced, equal".to_owned(),
+            failures => failures.join("; "),
+        }
     }
 }
 
-/// One line while the tests run.
+/// As many digits as mean something.
+pub(crate) fn figure(value: f64) -> String {
+    match value.abs() {
+        size if !size.is_finite() => "–".to_owned(),
+        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+/// A line while the tests run.
 #[expect(clippy::print_stdout, reason = "a program for people at a terminal")]
 pub(crate) fn announce(case: &str, run: &RunResult) {
+    let figures: Vec<String> = run
+        .measures
+        .0
+        .iter()
+        .map(|(name, value)| format!("{name} {}", figure(*value)))
+        .collect();
     println!(
-        "{case} {}: {:.0} events/s acknowledged, {:.0} processed; ack p50 {:.1} ms, p99 {:.1} ms, p99.9 {:.1} ms; \
-         {} batches refused; books {}: {}; audit {} at {:.0} events/s, replay {:.0} events/s",
+        "{case} {}: {}; books and audit: {}",
         run.name,
-        run.acknowledged_events_per_second,
-        run.processed_events_per_second,
-        run.ack_ms.p50,
-        run.ack_ms.p99,
-        run.ack_ms.p999,
-        run.refused_batches,
-        run.verdict(),
-        run.books,
-        run.past.verdict(),
-        run.past.audit_events_per_second,
-        run.past.replay_events_per_second
+        figures.join(", "),
+        run.verdict()
     );
+    for remark in &run.remarks {
+        println!("{case} {}: {remark}", run.name);
+    }
+}
+
+/// A line about a case that could not be measured.
+#[expect(clippy::print_stdout, reason = "a program for people at a terminal")]
+pub(crate) fn announce_missing(case: &str, why: &str) {
+    println!("{case}: not measured: {why}");
 }
 
 /// Why the tests could not be run.
@@ -139,10 +121,10 @@ pub(crate) fn complain(error: &anyhow::Error) {
 }
 
 /// Writes `RESULTS.md` and `results.json`.
-pub(crate) fn write(directory: &Path, machine: &Machine, cases: &[CaseResult]) -> Result<()> {
+pub(crate) fn write(directory: &Path, machine: &Machine, cases: &[CaseResult], targets: &[Target]) -> Result<()> {
     let json = serde_json::json!({ "machine": machine, "cases": cases });
     let files = [
-        ("RESULTS.md", markdown(machine, cases)),
+        ("RESULTS.md", markdown(machine, cases, targets)),
         ("results.json", format!("{json:#}\n")),
     ];
     for (name, text) in files {
@@ -152,13 +134,14 @@ pub(crate) fn write(directory: &Path, machine: &Machine, cases: &[CaseResult]) -
     Ok(())
 }
 
-fn markdown(machine: &Machine, cases: &[CaseResult]) -> String {
-    let mut out =
-        String::from("# Load test results\n\nWritten by `cargo run --release -p vigie-load-tests` (`make load`).\n");
+fn markdown(machine: &Machine, cases: &[CaseResult], targets: &[Target]) -> String {
+    let mut out = String::from(
+        "# Load test results\n\nWritten by `make load`; how each case works is in its folder under `cases/`.\n",
+    );
     let _ = writeln!(
         out,
-        "\nMachine: {} cores ({}), {:.0} GB, {}; 4 KiB append + fdatasync p50 {:.2} ms, p99 {:.2} ms. The generator \
-         shares the cores with the server.",
+        "\nMachine: {} cores ({}), {:.0} GB, {}; 4 KiB append + fdatasync p50 {:.2} ms, p99 {:.2} ms. Generator, broker and \
+         Redis share the cores with vigie. Only figures of one run may be compared with each other.",
         machine.cores,
         machine.processor,
         machine.memory_bytes as f64 / 1e9,
@@ -166,37 +149,62 @@ fn markdown(machine: &Machine, cases: &[CaseResult]) -> String {
         machine.fsync_p50_ms,
         machine.fsync_p99_ms
     );
+    let busiest = cases
+        .iter()
+        .flat_map(|case| &case.runs)
+        .map(|run| run.load_before)
+        .fold(0.0, f64::max);
+    let _ = writeln!(
+        out,
+        "\nLoad average before a run: at most {busiest:.1}{}.",
+        if busiest > machine.cores as f64 + 1.0 {
+            ": **the machine was shared with other work**, so rates are too low and latencies too high"
+        } else {
+            ", this program's own work included"
+        }
+    );
+    targets::table(&mut out, targets, cases);
     for case in cases {
-        let e = &case.experiment;
         let _ = writeln!(
             out,
-            "\n## {}\n\nSeed {}, {} customers (Zipf-Mandelbrot, exponent 1, shift 10), batches of {} events of {} bytes, {} connections, every {}th \
-             batch sent twice. Latency counts from the moment at which a batch was due.\n\n\
-             | run | offered/s | acknowledged/s | processed/s | ack p50 ms | p99 ms | p99.9 ms | refused batches | peak memory MB | books | audit | audit events/s | replay events/s |\n\
-             |---|---|---|---|---|---|---|---|---|---|---|---|---|",
-            e.name, e.seed, e.customers, e.batch_events, e.event_bytes, e.connections, e.resend_every
+            "\n## {}\n\n{}\n",
+            case.experiment.name,
+            case.experiment.case.about().trim()
         );
-        for run in &case.runs {
-            let _ = writeln!(
-                out,
-                "| {} | {} | {:.0} | {:.0} | {:.1} | {:.1} | {:.1} | {} | {} | {} | {} | {:.0} | {:.0} |",
-                run.name,
-                run.offered_events_per_second
-                    .map_or("max".to_owned(), |rate| rate.to_string()),
-                run.acknowledged_events_per_second,
-                run.processed_events_per_second,
-                run.ack_ms.p50,
-                run.ack_ms.p99,
-                run.ack_ms.p999,
-                run.refused_batches,
-                run.peak_memory_bytes
-                    .map_or("–".to_owned(), |bytes| format!("{:.0}", bytes as f64 / 1e6)),
-                run.verdict(),
-                run.past.verdict(),
-                run.past.audit_events_per_second,
-                run.past.replay_events_per_second
-            );
+        if let Some(why) = &case.not_measured {
+            let _ = writeln!(out, "Not measured: {why}");
+        }
+        table(&mut out, &case.runs);
+        if let Some(profile) = &case.experiment.profile {
+            let _ = writeln!(out, "\n### What limits it\n\n{}", profile.trim());
         }
     }
     out
+}
+
+/// One column for each figure that any of the runs has.
+fn table(out: &mut String, runs: &[RunResult]) {
+    let mut columns: Vec<&str> = Vec::new();
+    for (name, _) in runs.iter().flat_map(|run| &run.measures.0) {
+        if !columns.contains(&name.as_str()) {
+            columns.push(name);
+        }
+    }
+    if runs.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "| run | {} | books and audit |", columns.join(" | "));
+    let _ = writeln!(out, "|---|{}---|", "---|".repeat(columns.len()));
+    for run in runs {
+        let cells: Vec<String> = columns
+            .iter()
+            .map(|name| run.measures.get(name).map_or("–".to_owned(), figure))
+            .collect();
+        let _ = writeln!(out, "| {} | {} | {} |", run.name, cells.join(" | "), run.verdict());
+    }
+    for run in runs {
+        for remark in &run.remarks {
+            let _ = writeln!(out, "\n{}: {remark}", run.name);
+        }
+    }
 }

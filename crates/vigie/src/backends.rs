@@ -287,6 +287,7 @@ async fn on_topic(config: &Config, topic: &str, partitions: u16) -> Result<AnyLo
     let options = LogOptions {
         group: config.kafka.group.clone(),
         append_timeout: config.kafka.append_timeout,
+        fetch_wait: config.kafka.fetch_wait,
         queue_bytes: config.log.queue_bytes.len(),
         ..LogOptions::new(topic, partitions)
     };

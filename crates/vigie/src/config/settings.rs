@@ -202,6 +202,8 @@ settings! {
         retention: Duration = "30d" in "1h", "3650d";
         /// Longest wait for the brokers before an append is answered 503; what was handed over stays queued.
         append_timeout: Duration = "5s" in "100ms", "60s";
+        /// Time that a broker may hold a fetch that finds nothing. Brokers that hold it even when records come (tansu) want less.
+        fetch_wait: Duration = "100ms" in "1ms", "500ms";
         /// Password file for SASL (SCRAM-SHA-512, in builds with the feature `kafka-sasl`); "" logs nobody in.
         password_file: Option<PathBuf> = "";
         /// Certificates to trust, PEM (in builds with the feature `kafka-tls`); "" speaks without TLS.

@@ -215,6 +215,66 @@ fn the_services_fit_together() {
 }
 
 #[test]
+fn a_process_for_each_role_is_the_same_system() {
+    let (base, over) = (yaml("deploy/compose.yaml"), yaml("deploy/compose.roles.yaml"));
+    let (known, services) = (names(&base["services"]), &over["services"]);
+    let shared = &over["x-role"];
+    let mut roles = Vec::new();
+    for name in names(services) {
+        let service = &services[name];
+        let command = strings(&service["command"]);
+        if command.is_empty() {
+            assert!(known.contains(&name), "{name} is nobody");
+            continue;
+        }
+        let ["run", "--role", does, "--config", file] = command[..] else {
+            panic!("{name}: {command:?}");
+        };
+        assert!(text("deploy/Dockerfile").contains(file), "{name}: {file} is not in the image");
+        roles.extend(does.split(',').map(str::to_owned));
+        // Only workers may be many here; the others have one disk or one queue.
+        assert!(name == "worker" || service["deploy"].is_badvalue(), "{name} has replicas");
+        if known.contains(&name) {
+            continue;
+        }
+        // What it has in common with the one process of compose.yaml, it has in the same way.
+        for key in names(shared) {
+            let base = &base["services"]["vigie"][key];
+            match key {
+                "depends_on" => {
+                    for (needed, how) in base.as_hash().unwrap() {
+                        assert_eq!(&shared[key][needed.as_str().unwrap()], how, "{name}: {needed:?}");
+                    }
+                }
+                _ => assert_eq!(&shared[key], base, "{name}: {key}"),
+            }
+        }
+        assert!(
+            text("deploy/prometheus.roles.yml").contains(name),
+            "nobody scrapes {name}"
+        );
+    }
+    roles.sort();
+    let help = vigie().args(["run", "--help"]).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let offered = help.lines().filter_map(|line| line.trim().strip_prefix("- ")?.split_once(':'));
+    let mut offered: Vec<String> = offered.map(|(role, _)| role.to_owned()).collect();
+    offered.sort();
+    assert_eq!(roles, offered, "every role is somebody's, and nobody's twice:\n{help}");
+
+    let directory = tempfile::tempdir().unwrap();
+    for (from, to) in [("deploy/prometheus.roles.yml", "prometheus.yml"), ("dashboards/alerts.yml", "alerts.yml")] {
+        std::fs::write(directory.path().join(to), text(from)).unwrap();
+    }
+    let file = directory.path().join("prometheus.yml");
+    let checked = content(
+        Command::new("promtool").args(["check", "config"]).arg(&file),
+        "make tools",
+    );
+    assert_eq!(checked, Ok(()));
+}
+
+#[test]
 fn prometheus_scrapes_what_vigie_exports() {
     let compose = yaml("deploy/compose.yaml");
     let directory = tempfile::tempdir().unwrap();

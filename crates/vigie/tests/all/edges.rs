@@ -77,7 +77,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "vigie-serve",
         ],
     ),
-    ("vigie-load-tests", &["vigie-event", "vigie"]),
+    ("vigie-load-tests", &["vigie-event", "vigie-ingestion", "vigie-kafka", "vigie"]),
 ];
 
 /// Crates that are functions of their input and nothing else.
