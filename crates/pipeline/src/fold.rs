@@ -38,8 +38,10 @@ pub(crate) type Who = usize;
 pub(crate) struct Loaded {
     pub(crate) key: CustomerKey,
     pub(crate) state: CustomerState,
-    /// The index entries that the store holds for it.
+    /// The timer that it had when it was loaded: the store's index has an entry for it, at that time or earlier.
     pub(crate) stored_timer: Option<Timestamp>,
+    /// Entries of the index that this step has read.
+    pub(crate) indexed: Vec<Timestamp>,
     pub(crate) stored_rank: Option<u16>,
     pub(crate) touched: bool,
     /// Receipt of the newest event since it was loaded, for the latency histogram.
@@ -57,6 +59,7 @@ impl Loaded {
         Self {
             key,
             stored_timer: state.timer,
+            indexed: Vec::new(),
             stored_rank: state.rank,
             state,
             touched: false,
@@ -304,12 +307,13 @@ impl<'a> Batch<'a> {
             };
             let loaded = self.customer(who)?;
             loaded.touched = true;
-            if loaded.state.timer == Some(at) {
-                self.tally.timers.push((at, clock));
-                self.look(partition, who, at, None)?;
-            } else {
-                // An index entry that the record does not ask for: the next write takes it away.
-                loaded.stored_timer = Some(at);
+            match loaded.state.timer {
+                Some(timer) if timer == at => {
+                    self.tally.timers.push((at, clock));
+                    self.look(partition, who, at, None)?;
+                }
+                // An entry that the record does not ask for any more: it stood for the timer that the record has now.
+                timer => self.enter(partition, who, timer),
             }
         }
     }
@@ -658,25 +662,26 @@ impl<'a> Batch<'a> {
         let loaded = self.customers.get_mut(who).ok_or(WorkerError::NotFetched)?;
         let timer = timer.filter(|_| !mutant("timer_forgotten"));
         let before = std::mem::replace(&mut loaded.state.timer, timer);
-        let until = self.until.get(&partition);
-        let soon = |timer: &Timestamp| until.is_some_and(|until| timer <= until);
-        if before != timer && (before.is_some() || timer.is_some_and(|timer| soon(&timer))) {
-            let due = self.due.entry(partition).or_default();
-            let of = |at| Due {
-                at,
-                key: loaded.key.clone(),
-                who,
-            };
-            if let Some(before) = before
-                && !due.is_empty()
+        if before != timer {
+            if let Some(at) = before
+                && let Some(due) = self.due.get_mut(&partition).filter(|due| !due.is_empty())
             {
-                let _ = due.remove(&of(before));
+                let key = loaded.key.clone();
+                let _ = due.remove(&Due { at, key, who });
             }
-            if let Some(timer) = timer.filter(soon) {
-                let _ = due.insert(of(timer));
-            }
+            self.enter(partition, who, timer);
         }
         Ok(())
+    }
+
+    /// Has a timer fire in this batch, if it is due by the batch's end.
+    fn enter(&mut self, partition: Partition, who: Who, timer: Option<Timestamp>) {
+        let until = self.until.get(&partition);
+        if let Some(at) = timer.filter(|timer| until.is_some_and(|until| timer <= until))
+            && let Some(key) = self.customers.get(who).map(|loaded| loaded.key.clone())
+        {
+            let _ = self.due.entry(partition).or_default().insert(Due { at, key, who });
+        }
     }
 
     /// Appends a record to the partition of `person`, naming the record being folded as its origin.

@@ -21,11 +21,39 @@ use vigie_telemetry::Metrics;
 /// A customer whose record has changed.
 #[derive(Debug)]
 pub(crate) struct Changed {
-    pub(crate) key: CustomerKey,
+    key: CustomerKey,
     /// Shared with the worker, which may fold it further.
-    pub(crate) state: Arc<CustomerState>,
-    pub(crate) stored_timer: Option<Timestamp>,
-    pub(crate) stored_rank: Option<u16>,
+    state: Arc<CustomerState>,
+    index: Index,
+    stored_rank: Option<u16>,
+}
+
+/// What changes in a customer's entries of the timer index.
+///
+/// The index holds, for every record with a timer, an entry at that time *or earlier*; an earlier one only has the customer
+/// fetched, found not to be due yet, and entered anew. So a timer that moves into the future, as it does with every event
+/// of a busy customer, costs the store nothing.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Index {
+    added: Option<Timestamp>,
+    gone: Vec<Timestamp>,
+}
+
+impl Index {
+    /// From the timer before and after, and the entries that the step has read.
+    fn new(before: Option<Timestamp>, after: Option<Timestamp>, read: Vec<Timestamp>) -> Self {
+        match (before, after) {
+            (Some(before), Some(after)) if read.is_empty() && before <= after => Self::default(),
+            _ => Self {
+                added: after,
+                gone: read
+                    .into_iter()
+                    .chain(before)
+                    .filter(|entry| Some(*entry) != after)
+                    .collect(),
+            },
+        }
+    }
 }
 
 /// Everything that a step has to write.
@@ -89,7 +117,7 @@ impl Job {
                 changed.push(Changed {
                     key: loaded.key.clone(),
                     state: Arc::clone(&state),
-                    stored_timer: loaded.stored_timer,
+                    index: Index::new(loaded.stored_timer, state.timer, loaded.indexed),
                     stored_rank: loaded.stored_rank,
                 });
             }
@@ -113,9 +141,9 @@ impl Job {
         (job, records)
     }
 
-    /// The earliest timer that it sets: until it has landed, the store does not know of it.
+    /// The earliest entry of the timer index that it adds: until it has landed, the store does not know of it.
     pub(crate) fn earliest(&self) -> Option<Timestamp> {
-        self.customers.iter().filter_map(|changed| changed.state.timer).min()
+        self.customers.iter().filter_map(|changed| changed.index.added).min()
     }
 
     /// Writes it. After an error it is unknown what of it the log and the store hold.
@@ -149,7 +177,7 @@ impl Job {
             let Changed {
                 key,
                 state,
-                stored_timer,
+                index,
                 stored_rank,
             } = changed;
             let partition = partition_for(key.person.as_str(), self.partitions);
@@ -158,8 +186,9 @@ impl Job {
                 partition,
                 key,
                 bytes: Bytes::from(state.encode()),
-                timer: state.timer,
-                previous_timer: stored_timer,
+                timer: index.added,
+                previous_timer: None,
+                stale_timers: index.gone,
                 rank: state.rank,
                 previous_rank: stored_rank,
                 fields: match active.filter(|_| publishes) {
@@ -216,5 +245,36 @@ impl Job {
             active,
             seen: self.seen,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_at_the_timer_or_before_it_stays_whatever_the_timer_does() {
+        let times = [None, Some(Timestamp(1)), Some(Timestamp(2)), Some(Timestamp(3))];
+        // Every pair of entries that the index may hold for a record, of which the step has read those up to some time.
+        for case in 0..4 * 4 * 4 * 5 {
+            let (before, after, other) = (times[case % 4], times[case / 4 % 4], times[case / 16 % 4]);
+            let read_to = Timestamp((case / 64) as i64);
+            let mut held: Vec<Timestamp> = match (before, other) {
+                (Some(before), Some(other)) if other <= before => vec![other],
+                (Some(before), Some(other)) => vec![before, other],
+                (before, other) => before.into_iter().chain(other).collect(),
+            };
+            let read: Vec<Timestamp> = held.iter().copied().filter(|entry| *entry <= read_to).collect();
+            let Index { added, gone } = Index::new(before, after, read.clone());
+            held.retain(|entry| !gone.contains(entry));
+            held.extend(added);
+            if let Some(after) = after {
+                assert!(
+                    held.iter().any(|entry| *entry <= after),
+                    "{before:?} {after:?} {other:?} {read_to:?}"
+                );
+            }
+            assert!(read.iter().all(|entry| !held.contains(entry) || Some(*entry) == after));
+        }
     }
 }

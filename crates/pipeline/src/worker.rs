@@ -511,6 +511,11 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
         for (loaded, first) in loaded.iter_mut().zip(first) {
             loaded.next_touch = first;
         }
+        for timer in due.values().flatten() {
+            if let Some(loaded) = loaded.get_mut(timer.who) {
+                loaded.indexed.push(timer.at);
+            }
+        }
         let horizon = self.horizon(&batch);
         // Fold.
         let mut work = Batch::new(&mut self.judge, self.log.partitions());

@@ -122,6 +122,7 @@ async fn measure(port: u16, customers: usize, commits: usize) {
                 bytes: state.clone(),
                 timer: Some(due(lap)),
                 previous_timer: (lap > 0).then(|| due(lap - 1)),
+                stale_timers: Vec::new(),
                 rank: Some(rank(lap)),
                 previous_rank: (lap > 0).then(|| rank(lap - 1)),
                 fields: Projection(

@@ -72,10 +72,12 @@ pub struct CustomerWrite {
     pub partition: Partition,
     /// The record, opaque here.
     pub bytes: Bytes,
-    /// When the customer wants to be looked at next.
+    /// The entry of the timer index that the customer has afterwards, besides what it has already.
     pub timer: Option<Timestamp>,
-    /// The timer that the last commit of this record wrote.
+    /// The entry that goes, if it is there and is another.
     pub previous_timer: Option<Timestamp>,
+    /// Further entries that go.
+    pub stale_timers: Vec<Timestamp>,
     /// At-risk rank, 65535 = most at risk; `None` keeps the customer out of the list.
     pub rank: Option<u16>,
     /// The rank that the last commit of this record wrote.

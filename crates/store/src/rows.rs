@@ -31,6 +31,9 @@ pub(crate) fn plan(rows: &impl Rows, commit: Commit, partitions: u16) -> Result<
         set(keys::meta(partition), Some(meta));
     }
     for write in commit.customers {
+        for due in write.stale_timers {
+            set(keys::timer(write.partition, due, &write.key), None);
+        }
         if write.previous_timer != write.timer {
             if let Some(due) = write.previous_timer {
                 set(keys::timer(write.partition, due, &write.key), None);

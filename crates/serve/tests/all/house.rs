@@ -135,6 +135,7 @@ impl House {
             bytes: state.encode().into(),
             timer: None,
             previous_timer: None,
+            stale_timers: Vec::new(),
             previous_rank: None,
             fields: Projection::default(),
         };

@@ -202,6 +202,7 @@ async fn damaged_rows_are_an_error_and_never_nobody() {
         bytes: vec![0xFF, 1, 2].into(),
         timer: None,
         previous_timer: None,
+        stale_timers: Vec::new(),
         rank: Some(1),
         previous_rank: None,
         fields: Projection::default(),

@@ -41,8 +41,11 @@ pub(crate) fn split(commit: Commit) -> BTreeMap<Partition, Share> {
 
 impl Share {
     fn take(&mut self, write: CustomerWrite) {
+        let member = |due| keys::timer(write.partition, due, &write.key);
+        for due in write.stale_timers {
+            let _ = self.timers.insert(member(due), false);
+        }
         if write.previous_timer != write.timer {
-            let member = |due| keys::timer(write.partition, due, &write.key);
             if let Some(due) = write.previous_timer {
                 let _ = self.timers.insert(member(due), false);
             }

@@ -142,6 +142,7 @@ pub(crate) fn write(key: &CustomerKey, bytes: &str) -> CustomerWrite {
         bytes: Bytes::copy_from_slice(bytes.as_bytes()),
         timer: None,
         previous_timer: None,
+        stale_timers: Vec::new(),
         rank: None,
         previous_rank: None,
         fields: Projection::default(),
@@ -214,6 +215,7 @@ async fn check_timers<B: Backend>() {
     let dues = [30, -5, 30, i64::MAX, 10, i64::MIN];
     let with = |key: &CustomerKey, previous: Option<i64>, timer: Option<i64>| CustomerWrite {
         previous_timer: previous.map(Timestamp),
+        stale_timers: Vec::new(),
         timer: timer.map(Timestamp),
         ..write(key, "x")
     };
@@ -818,6 +820,7 @@ fn check_model<B: Backend>() {
                             CustomerWrite {
                                 timer: timer.map(Timestamp),
                                 previous_timer: previous.1.map(Timestamp),
+                                stale_timers: Vec::new(),
                                 rank,
                                 previous_rank: previous.2,
                                 ..write(&key, &value.to_string())

@@ -24,6 +24,7 @@ pub(crate) async fn step(store: &impl Store, epoch: u64, number: u64) {
     let customers = (0..CUSTOMERS).map(|n| CustomerWrite {
         timer: timer(number),
         previous_timer: number.checked_sub(1).and_then(timer),
+        stale_timers: Vec::new(),
         rank: rank(number),
         previous_rank: number.checked_sub(1).and_then(rank),
         ..write(&known("shop", &n.to_string()), &payload)
