@@ -22,7 +22,7 @@ use vigie_event::{
 use vigie_failpoint::{mutant, point};
 use vigie_ingestion::log::{Entry, Log};
 use vigie_scoring::CustomerState;
-use vigie_store::{Commit, CustomerWrite, Projection, Store};
+use vigie_store::{Commit, CustomerWrite, Projection, Store, StoreError};
 use vigie_telemetry::{Cause, Decision, FlagEnd, Metrics, Outcome, RefusalReason};
 
 /// Most timers fired in one step, so that a step has a bound however many customers fall silent at once.
@@ -597,7 +597,10 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
         let lap = self.metrics.stopwatch.start();
         self.in_doubt = true;
         if let Err(error) = self.store.commit(commit).await {
-            self.metrics.store.commit_failed();
+            match error {
+                StoreError::Fenced { .. } => self.metrics.store.commit_fenced(),
+                _ => self.metrics.store.commit_failed(),
+            }
             return Err(error.into());
         }
         self.metrics.store.committed(lap.elapsed());
