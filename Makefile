@@ -111,6 +111,7 @@ test-kafka:
 
 # Likewise with a feature and a [[test]] called `long`.
 test-long: python-env node-env
+	@.ci/tansu
 	$(call RUN_FEATURE,long,long)
 
 # Both packages in one selection: with another one, features of dependencies differ and DataFusion is compiled again.

@@ -63,6 +63,8 @@ pub enum Kind {
         /// The body.
         template: Template,
     },
+    /// A topic of the house's own broker: no entry of the file, and not spoken to over HTTP.
+    Topic,
 }
 
 impl Kind {
@@ -73,6 +75,7 @@ impl Kind {
             Self::Webhook { .. } => "webhook",
             Self::Segment { .. } => "segment",
             Self::Template { .. } => "template",
+            Self::Topic => "topic",
         }
     }
 }

@@ -58,6 +58,7 @@ pub use flag::FlagView;
 pub use gate::{Gate, GateError, Reason, Standing, Verdict, judge};
 pub use journal::JournalError;
 pub use lane::{Lane, LaneError, LaneHandle, LaneStatus, Redelivery};
+pub use message::{Parcel, envelope};
 pub use queue::{ClaimRequest, Claimed, Outcome, Queue, QueueError, Report, Reports};
 pub use schedule::Schedule;
 

@@ -75,6 +75,7 @@ pub fn compose(destination: &Destination, parcel: &Parcel, now: Timestamp) -> Re
             headers.push(own("idempotency-key", &id));
             template.fill(&parcel.flag).to_string().into_bytes()
         }
+        Kind::Topic => envelope(parcel),
     };
     headers.extend(
         destination
@@ -90,7 +91,8 @@ pub fn compose(destination: &Destination, parcel: &Parcel, now: Timestamp) -> Re
 }
 
 /// `{"type":…,"timestamp":…,"data":…}` with the flag as stored, byte for byte.
-fn envelope(parcel: &Parcel) -> Vec<u8> {
+#[must_use]
+pub fn envelope(parcel: &Parcel) -> Vec<u8> {
     let head = format!(r#"{{"type":"{FLAGGED}","timestamp":"{}","data":"#, parcel.raised_at);
     [head.as_bytes(), &parcel.raw, b"}"].concat()
 }

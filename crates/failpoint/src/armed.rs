@@ -1,7 +1,8 @@
-//! The armed half: reads the variables, counts passages, ends the process. It never ends anything else.
+//! The armed half: reads the variables, counts passages, ends or stops the process. It never touches any other.
 
 use std::cell::RefCell;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -44,8 +45,37 @@ fn target() -> Option<&'static Target> {
     TARGET.get_or_init(read).as_ref()
 }
 
-/// Passes a point: counts, and ends the process when its time has come.
+/// The point at which the process stops, and the file whose presence says that it is time.
+fn stop() -> Option<&'static (String, PathBuf)> {
+    static STOP: OnceLock<Option<(String, PathBuf)>> = OnceLock::new();
+    let read = || {
+        let text = std::env::var("VIGIE_FAILPOINT_STOP").ok()?;
+        let target = text.split_once(':').map(|(name, file)| (name.to_owned(), file.into()));
+        if target.is_none() {
+            say(&format!("failpoint: {text:?} is not of the form name:file\n"));
+        }
+        target
+    };
+    STOP.get_or_init(read).as_ref()
+}
+
+/// Stops all threads of this process, until somebody sends it SIGCONT.
+fn sleep_like_the_dead(name: &str, file: &Path) {
+    if std::fs::remove_file(file).is_ok() {
+        say(&format!("failpoint: {name} stops the process\n"));
+        // The standard library sends no signals; a shell does, to the process that started it.
+        let _ = std::process::Command::new("sh")
+            .args(["-c", "kill -STOP $PPID"])
+            .status();
+        say(&format!("failpoint: {name} goes on\n"));
+    }
+}
+
+/// Passes a point: counts, and ends or stops the process when its time has come.
 pub fn pass(name: &str) {
+    if let Some((_, file)) = stop().filter(|(at, _)| at == name) {
+        sleep_like_the_dead(name, file);
+    }
     if let Some(target) = target()
         && target.name == name
         && target.passed.fetch_add(1, Ordering::SeqCst) + 1 == target.passage

@@ -1,7 +1,7 @@
 //! Named points at which a test ends the process, and named mutants: deliberate mistakes that a test must notice.
 //!
-//! It owns two words of the code under test, [`point!`] and [`mutant`], and the two variables of the environment that
-//! arm them. It never changes anything unless the feature `armed` is on, which only dev-dependencies switch on: without
+//! It owns two words of the code under test, [`point!`] and [`mutant`], and the variables of the environment that arm
+//! them. It never changes anything unless the feature `armed` is on, which only dev-dependencies switch on: without
 //! it a point is nothing and a mutant is constantly `false`.
 //!
 //! # Contract
@@ -10,10 +10,14 @@
 //! it says so on standard error first, so that a test can tell this death from any other. An abort runs no destructor,
 //! flushes no buffer and answers nobody: what is left is what the system calls before it did.
 //!
+//! `VIGIE_FAILPOINT_STOP=name:file` stops the process (SIGSTOP, all its threads) at the first passage of the point after the
+//! file has come into being; the file is removed first, so that this happens once for each file. SIGCONT lets it go on where
+//! it stood, as a machine that was suspended does.
+//!
 //! `VIGIE_MUTANT=name` makes `mutant("name")` true. [`with_mutant`] does the same for one closure on one thread, for tests
 //! within one process.
 //!
-//! Both variables are read once. A variable that does not fit its form arms nothing and is reported on standard error.
+//! The variables are read once. A variable that does not fit its form arms nothing and is reported on standard error.
 
 #[cfg(feature = "armed")]
 mod armed;

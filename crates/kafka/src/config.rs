@@ -5,7 +5,7 @@ use rdkafka::ClientConfig;
 use serde::Deserialize;
 use std::path::PathBuf;
 
-/// Where a secret lies.
+/// Where a secret lies, or a name that is none.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Secret {
@@ -13,6 +13,8 @@ pub enum Secret {
     File(PathBuf),
     /// The value of an environment variable.
     Env(String),
+    /// Itself: for names, never for passwords.
+    Plain(String),
 }
 
 /// A SASL mechanism.
@@ -104,7 +106,7 @@ pub enum ConnectionError {
         address: String,
     },
     /// This build cannot do that.
-    #[error("this build has no {what} to Kafka: build with --features {feature}")]
+    #[error("this build has no {what} to Kafka: build vigie with --features {feature}")]
     NotBuilt {
         /// What is missing.
         what: &'static str,
@@ -137,6 +139,7 @@ impl Secret {
                 .to_owned(),
             Self::Env(name) => std::env::var(name)
                 .map_err(|error| failed(format!("environment variable {name}"), error.to_string()))?,
+            Self::Plain(name) => name.clone(),
         };
         if value.is_empty() {
             return Err(failed(format!("{self:?}"), "is empty".to_owned()));
@@ -201,13 +204,13 @@ impl Connection {
         if tls.is_some() && !cfg!(feature = "tls") {
             return Err(ConnectionError::NotBuilt {
                 what: "TLS",
-                feature: "tls",
+                feature: "kafka-tls",
             });
         }
         if sasl.is_some() && !cfg!(feature = "sasl") {
             return Err(ConnectionError::NotBuilt {
                 what: "SASL",
-                feature: "sasl",
+                feature: "kafka-sasl",
             });
         }
         let protocol = match (tls, sasl) {
@@ -283,7 +286,7 @@ mod tests {
         if cfg!(feature = "sasl") {
             assert_eq!(refused, Ok(()));
         } else {
-            assert!(refused.unwrap_err().to_string().contains("--features tls"));
+            assert!(refused.unwrap_err().to_string().contains("--features kafka-tls"));
         }
     }
 

@@ -15,7 +15,7 @@ use vigie_event::{CustomerKey, Judgement, Offset, Partition, Record, Timestamp, 
 use vigie_failpoint::{mutant, point};
 use vigie_ingestion::log::Log;
 use vigie_scoring::CustomerState;
-use vigie_store::{Commit, CustomerWrite, FlagRow, Projection, Store};
+use vigie_store::{Commit, CustomerWrite, FlagRow, Projection, Store, StoreError};
 use vigie_telemetry::Metrics;
 
 /// A customer whose record has changed.
@@ -223,7 +223,10 @@ impl Job {
         }
         let lap = metrics.stopwatch.start();
         if let Err(error) = store.commit(commit).await {
-            metrics.store.commit_failed();
+            match error {
+                StoreError::Fenced { .. } => metrics.store.commit_fenced(),
+                _ => metrics.store.commit_failed(),
+            }
             return Err(error.into());
         }
         metrics.store.committed(lap.elapsed());

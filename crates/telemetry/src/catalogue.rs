@@ -114,6 +114,7 @@ const fn bounded(name: &'static str, max: usize, from: &'static str) -> Label {
 
 const WORKSPACE: Label = bounded("workspace", 1000, "workspaces that sent an event");
 const DESTINATION: Label = bounded("destination", 100, "destinations of the configuration");
+const SOURCE: Label = bounded("source", 100, "kafka sources of the configuration");
 const PARTITION: Label = bounded("partition", 4096, "partitions of the log");
 
 /// Latencies of requests and of the way from event to score: 1 ms to 30 s.
@@ -192,6 +193,23 @@ catalogue! {
     INGEST_ACK_LATENCY = "vigie_ingest_ack_latency_seconds", Kind::Histogram(LATENCY), Seconds, [],
         "Time from the last byte of a request with events to the decision to acknowledge it.",
         "Follows the fsync duration; when it does not, the queue of the log is full (log.queue-bytes).";
+
+    SOURCE_RECORDS = "vigie_source_records_total", Kind::Counter, Count,
+        [SOURCE, closed("outcome", &["event", "dead_letter", "tombstone"])],
+        "Records of others' topics that were read and made durable, by what became of them.",
+        "dead_letter: what the source writes is not what its format says; the headers dlq.* of the dead-letter topic say why.";
+    SOURCE_BYTES = "vigie_source_bytes_total", Kind::Counter, Bytes, [SOURCE],
+        "Bytes of the values of these records.",
+        "Its rate is the throughput of the source.";
+    SOURCE_RETRIES = "vigie_source_retries_total", Kind::Counter, Count, [SOURCE],
+        "Batches of a source that were tried again, because the log or the dead-letter topic did not take them.",
+        "Follows the errors of the log; nothing is lost, the source waits.";
+    SOURCE_LAG = "vigie_source_lag_records", Kind::Gauge, Count, [SOURCE],
+        "Records of the source's topics that this process has been given and not read yet.",
+        "Growing: the log is slower than the source; add collectors, up to the partitions of the topic.";
+    SOURCE_WELL = "vigie_source_well", Kind::Gauge, Count, [SOURCE],
+        "1 while the source is read, 0 while it is stopped.",
+        "0: the log at level error says why. SOURCE_GAP needs a decision; anything else is tried again by itself.";
 
     LOG_APPEND_LATENCY = "vigie_log_append_latency_seconds", Kind::Histogram(LOCAL), Seconds, [],
         "Time from handing records to the log until they are durable, waiting for the group commit included.",
@@ -276,6 +294,9 @@ catalogue! {
     STORE_COMMIT_ERRORS = "vigie_store_commit_errors_total", Kind::Counter, Count, [],
         "Commits of the store that failed. The step is not acknowledged and is folded again after the restart.",
         "Any increase: the disk is full or failing. Nothing is lost, but scores stand still until it is repaired.";
+    STORE_COMMITS_FENCED = "vigie_store_commits_fenced_total", Kind::Counter, Count, [],
+        "Commits that were refused because another worker owns the partition by now. They changed nothing.",
+        "Some with each rebalance after a pause. All the time: two groups of workers share one store; give each its own.";
 
     ARCHIVE_ROWS = "vigie_archive_rows_total", Kind::Counter, Count, [],
         "Records of the log that were written to the archive.",

@@ -190,6 +190,8 @@ pub struct Metrics {
     pub events: EventMetrics,
     /// HTTP servers.
     pub http: HttpMetrics,
+    /// Topics of others.
+    pub source: SourceMetrics,
     /// The log.
     pub log: LogMetrics,
     /// The worker and its timers.
@@ -226,6 +228,7 @@ impl Metrics {
         Metrics {
             events: EventMetrics::register(registry),
             http: HttpMetrics::register(registry),
+            source: SourceMetrics::register(registry),
             log: LogMetrics::register(registry),
             pipeline: PipelineMetrics::register(registry),
             store: StoreMetrics::register(registry),
@@ -516,6 +519,7 @@ pub struct StoreMetrics {
     load_duration: Histogram,
     commit_duration: Histogram,
     commit_errors: Counter,
+    commits_fenced: Counter,
 }
 
 impl StoreMetrics {
@@ -524,6 +528,7 @@ impl StoreMetrics {
             load_duration: registry.histogram(&catalogue::STORE_LOAD_DURATION, &[]),
             commit_duration: registry.histogram(&catalogue::STORE_COMMIT_DURATION, &[]),
             commit_errors: registry.counter(&catalogue::STORE_COMMIT_ERRORS, &[]),
+            commits_fenced: registry.counter(&catalogue::STORE_COMMITS_FENCED, &[]),
         }
     }
 
@@ -540,6 +545,11 @@ impl StoreMetrics {
     /// A commit failed.
     pub fn commit_failed(&self) {
         self.commit_errors.increment(1);
+    }
+
+    /// A commit was refused, because somebody else owns the partition.
+    pub fn commit_fenced(&self) {
+        self.commits_fenced.increment(1);
     }
 }
 
@@ -745,6 +755,54 @@ impl CanaryMetrics {
     }
 }
 
+/// Handles of the topics of others.
+#[derive(Clone, Debug)]
+pub struct SourceMetrics {
+    records: Family<ByName<Counter>>,
+    bytes: Family<Counter>,
+    retries: Family<Counter>,
+    lag: Family<Gauge>,
+    well: Family<Gauge>,
+}
+
+impl SourceMetrics {
+    fn register(registry: &Arc<Registry>) -> SourceMetrics {
+        SourceMetrics {
+            records: {
+                let (registry, metric) = (Arc::clone(registry), &catalogue::SOURCE_RECORDS);
+                Family::new(metric.bound("source"), move |source| {
+                    ByName::new(metric, "outcome", |outcome| {
+                        registry.counter(metric, &[("source", source), ("outcome", outcome)])
+                    })
+                })
+            },
+            bytes: counters(registry, &catalogue::SOURCE_BYTES, "source"),
+            retries: counters(registry, &catalogue::SOURCE_RETRIES, "source"),
+            lag: gauges(registry, &catalogue::SOURCE_LAG, "source"),
+            well: gauges(registry, &catalogue::SOURCE_WELL, "source"),
+        }
+    }
+
+    /// `count` records of `source` became an `event`, a `dead_letter`, or were a `tombstone`.
+    pub fn read(&self, source: &str, outcome: &str, count: u64) {
+        if let Some(counter) = self.records.get(source).get(outcome) {
+            counter.increment(count);
+        }
+    }
+
+    /// `bytes` of values were read, and `retries` batches tried again.
+    pub fn worked(&self, source: &str, bytes: u64, retries: u64) {
+        self.bytes.get(source).increment(bytes);
+        self.retries.get(source).increment(retries);
+    }
+
+    /// So many records wait, and the source is read or stopped.
+    pub fn state(&self, source: &str, lag: u64, well: bool) {
+        self.lag.get(source).set(float(lag));
+        self.well.get(source).set(if well { 1.0 } else { 0.0 });
+    }
+}
+
 /// Handles of the destinations.
 #[derive(Clone, Debug)]
 pub struct DeliveryMetrics {
@@ -854,6 +912,12 @@ mod tests {
         metrics.store.loaded(second);
         metrics.store.committed(second);
         metrics.store.commit_failed();
+        metrics.store.commit_fenced();
+        for outcome in ["event", "dead_letter", "tombstone"] {
+            metrics.source.read("till", outcome, 1);
+        }
+        metrics.source.worked("till", 100, 1);
+        metrics.source.state("till", 3, true);
         metrics.archive.wrote(1);
         metrics.archive.lag(9, second);
         metrics.archive.failed();

@@ -2,8 +2,9 @@
 //! hands every call on, so that nothing above knows which one it has. It never decides what is written where.
 
 use crate::bounds;
-use crate::config::{Config, Durability, LogBackend, StoreBackend};
+use crate::config::{Config, Durability, LogBackend, SaslMechanism, StoreBackend, Switch};
 use crate::keyfile;
+use crate::outputs::{self, Scores};
 use crate::server;
 use crate::topics;
 use anyhow::{Context, Result};
@@ -91,7 +92,14 @@ impl LogReader for AnyReader {
 
 /// A store.
 #[derive(Debug)]
-pub(crate) enum AnyStore {
+pub(crate) struct AnyStore {
+    kind: StoreKind,
+    /// Who else is told of scores.
+    scores: Option<Scores>,
+}
+
+#[derive(Debug)]
+enum StoreKind {
     Embedded(EmbeddedStore),
     Redis(RedisStore),
 }
@@ -105,9 +113,9 @@ pub(crate) enum AnySnapshot {
 
 macro_rules! each_store {
     ($self:expr, $store:ident => $call:expr) => {
-        match $self {
-            AnyStore::Embedded($store) => $call,
-            AnyStore::Redis($store) => $call,
+        match &$self.kind {
+            StoreKind::Embedded($store) => $call,
+            StoreKind::Redis($store) => $call,
         }
     };
 }
@@ -120,7 +128,7 @@ impl Store for AnyStore {
     }
 
     fn publishes(&self) -> bool {
-        each_store!(self, store => store.publishes())
+        self.scores.is_some() || each_store!(self, store => store.publishes())
     }
 
     async fn load(&self, keys: &[CustomerKey]) -> Result<Vec<Option<Bytes>>, StoreError> {
@@ -145,6 +153,10 @@ impl Store for AnyStore {
     }
 
     async fn commit(&self, commit: Commit) -> Result<CommitReceipt, StoreError> {
+        // Before: what was told and then not committed is told again by whoever repeats the step.
+        if let Some(scores) = &self.scores {
+            scores.tell(commit.epoch, &commit.customers).await?;
+        }
         each_store!(self, store => store.commit(commit).await)
     }
 
@@ -209,9 +221,9 @@ impl Store for AnyStore {
     }
 
     async fn snapshot(&self) -> Result<AnySnapshot, StoreError> {
-        Ok(match self {
-            Self::Embedded(store) => AnySnapshot::Embedded(store.snapshot().await?),
-            Self::Redis(store) => AnySnapshot::Redis(store.snapshot().await?),
+        Ok(match &self.kind {
+            StoreKind::Embedded(store) => AnySnapshot::Embedded(store.snapshot().await?),
+            StoreKind::Redis(store) => AnySnapshot::Redis(store.snapshot().await?),
         })
     }
 
@@ -300,13 +312,21 @@ async fn on_topic(config: &Config, topic: &str, partitions: u16) -> Result<AnyLo
 /// How the brokers are reached.
 pub(crate) fn connection(config: &Config) -> Connection {
     let kafka = &config.kafka;
-    let tls = kafka.ca_file.clone().map(|ca_file| Tls {
-        ca_file: Some(ca_file),
-        ..Tls::default()
+    let tls = (kafka.tls == Switch::On).then(|| Tls {
+        ca_file: kafka.ca_file.clone(),
+        certificate_file: kafka.certificate_file.clone(),
+        key_file: kafka.key_file.clone(),
     });
     let sasl = kafka.password_file.as_ref().map(|password| Sasl {
-        mechanism: Mechanism::ScramSha512,
-        username: Secret::Env("VIGIE_KAFKA_USERNAME".to_owned()),
+        mechanism: match kafka.sasl_mechanism {
+            SaslMechanism::Plain => Mechanism::Plain,
+            SaslMechanism::ScramSha256 => Mechanism::ScramSha256,
+            SaslMechanism::ScramSha512 => Mechanism::ScramSha512,
+        },
+        username: match &kafka.username {
+            Some(name) => Secret::Plain(name.clone()),
+            None => Secret::Env("VIGIE_KAFKA_USERNAME".to_owned()),
+        },
         password: Secret::File(password.clone()),
     });
     Connection {
@@ -323,10 +343,10 @@ pub(crate) fn member(config: &Config) -> MemberOptions {
 /// The store. `used` says whether the log holds anything: then a store must be there already, since an empty one in its
 /// place would take every customer for a new one.
 pub(crate) async fn main_store(config: &Config, used: bool) -> Result<AnyStore> {
-    match config.store.backend {
+    let kind = match config.store.backend {
         StoreBackend::Embedded => {
             let store = EmbeddedStore::open(&config.data.dir.join("store"), &bounds::store_options(config))?;
-            Ok(AnyStore::Embedded(store))
+            StoreKind::Embedded(store)
         }
         StoreBackend::Redis => {
             let options = redis_options(config)?;
@@ -334,9 +354,11 @@ pub(crate) async fn main_store(config: &Config, used: bool) -> Result<AnyStore> 
                 true => RedisStore::open(&options).await,
                 false => RedisStore::create(&options, u128::from(keyfile::identity()?)).await,
             };
-            Ok(AnyStore::Redis(store?))
+            StoreKind::Redis(store?)
         }
-    }
+    };
+    let scores = outputs::scores(config)?;
+    Ok(AnyStore { kind, scores })
 }
 
 /// How the Redis is reached.

@@ -2,11 +2,12 @@
 //! the commands that look at them. What may be sent, when and how is decided in the delivery crate; this file tells it what
 //! the store knows about a customer, reads secrets, and starts and stops it.
 
-use crate::backends::{AnyLog, AnyStore};
+use crate::backends::{self, AnyLog, AnyStore};
 use crate::cli::{Failure, Format, print};
 use crate::client::{self, Server};
 use crate::clocks::Clock;
 use crate::config::Config;
+use crate::outputs::{self, Way};
 use anyhow::{Context, Result, anyhow, bail};
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -19,11 +20,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use vigie_delivery::http::{Access, Desk};
 use vigie_delivery::{
-    Destinations, FlagView, Gate, GateError, HttpExit, Lane, LaneHandle, Queue, Reports, Standing, Verdict, judge,
+    Destinations, FlagView, Gate, GateError, HttpExit, Kind, Lane, LaneHandle, Queue, Reports, Standing, Verdict, judge,
 };
 use vigie_event::{CustomerKey, Event, PersonId, PolicyId, Purpose, Signal, Timestamp, Workspace};
 use vigie_ingestion::intake::{Intake, Outcome};
 use vigie_ingestion::keys::{KeyKind, Keys};
+use vigie_kafka::outputs::Outputs;
 use vigie_relance::{MarketingConsent, PolicySet};
 use vigie_scoring::CustomerState;
 use vigie_scoring::state::MAX_LINKS;
@@ -39,7 +41,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Most threads that wait for receivers at the same time.
 const MAX_THREADS: usize = 512;
 
-type AnyLane = Lane<AnyStore, Records, HttpExit>;
+type AnyLane = Lane<AnyStore, Records, Way>;
 
 /// The lanes and the queue of a server.
 pub(crate) struct Deliveries {
@@ -68,7 +70,24 @@ impl Deliveries {
         let (config, dir) = (parts.config, parts.config.data.dir.join("deliveries"));
         let mut lanes: Vec<AnyLane> = Vec::new();
         let mut threads = 1;
-        for destination in destinations(config)?.0 {
+        let (named, topic) = (destinations(config)?.0, outputs::destination(config)?);
+        if let Some(topic) = topic
+            .as_ref()
+            .filter(|topic| named.iter().any(|other| other.name == topic.name))
+        {
+            bail!(
+                "the destination {:?} is kafka.relances-topic; give the other one another name",
+                topic.name
+            );
+        }
+        let outputs = match topic {
+            Some(_) => Some(Arc::new(Outputs::open(
+                &backends::connection(config),
+                outputs::options(config),
+            )?)),
+            None => None,
+        };
+        for destination in named.into_iter().chain(topic) {
             let destination = Arc::new(destination);
             let all = destination.workspaces.is_empty();
             let workspaces = if all {
@@ -77,7 +96,10 @@ impl Deliveries {
                 &destination.workspaces
             };
             for workspace in workspaces {
-                let exit = HttpExit::new(Arc::clone(&destination), Arc::clone(parts.clock))?;
+                let exit = match &outputs {
+                    Some(outputs) if matches!(destination.kind, Kind::Topic) => Way::Topic(Arc::clone(outputs)),
+                    _ => Way::Http(HttpExit::new(Arc::clone(&destination), Arc::clone(parts.clock))?),
+                };
                 threads += destination.concurrency;
                 lanes.push(Lane::open(
                     &dir,

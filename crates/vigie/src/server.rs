@@ -24,6 +24,8 @@ use crate::past::{self, Kept, Service};
 use crate::privacy::{self, Privacy};
 use crate::reserve;
 use crate::roles::{Role, Roles};
+use crate::sources;
+use crate::waiting::{Waiting, bind};
 use anyhow::{Context, Result, anyhow};
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -33,7 +35,6 @@ use axum::middleware::Next;
 use axum::response::Response;
 use axum::routing::get;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -41,7 +42,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use vigie_archive::{Archive, Mode};
 use vigie_event::Workspace;
@@ -83,6 +83,7 @@ pub(crate) struct Running {
     stop_worker: watch::Sender<bool>,
     stop_archivist: watch::Sender<bool>,
     http: tokio::task::JoinHandle<Result<()>>,
+    sources: Vec<tokio::task::JoinHandle<()>>,
     worker: Option<JoinHandle<Result<()>>>,
     archivist: Option<JoinHandle<Result<()>>>,
     deliveries: Option<deliveries::Stopping>,
@@ -130,15 +131,40 @@ pub(crate) async fn start(config: &Config, clock: Clock, roles: &Roles) -> Resul
     })?;
     let metrics = exporter.metrics(clocks::stopwatch());
 
-    let log = Arc::new(backends::main_log(config, &metrics).await?);
-    let letters = open_letters(config, &metrics).await?;
-    let used = log.ends().iter().any(|end| end.0 > 0);
+    let transport = Transport {
+        limits: bounds::transport_limits(config),
+        hosts: Vec::new(),
+        metrics: metrics.clone(),
+        clock: Arc::clone(&clock),
+    };
+    // What lies elsewhere is waited for.
+    let besides = match config.server.admin_listen {
+        None => metrics_routes(&exporter),
+        Some(_) => Router::new(),
+    };
+    let mut waiting = Waiting::new(config.server.listen, transport.clone(), build(), besides);
+    let log = waiting
+        .until("the log", || backends::main_log(config, &metrics))
+        .await?;
+    let log = Arc::new(log);
+    let letters = waiting
+        .until("the journal of dead letters", || open_letters(config, &metrics))
+        .await?;
     // A used log has a store: whoever finds the log empty makes it, before the first record.
-    let store = match roles.need_store() || !used {
-        true => Some(Arc::new(backends::main_store(config, used).await?)),
+    let used = || log.ends().iter().any(|end| end.0 > 0);
+    let store = match roles.need_store() || !used() {
+        true => Some(Arc::new(
+            waiting
+                .until("the store", || backends::main_store(config, used()))
+                .await?,
+        )),
         false => None,
     };
-    let _first = inaugurate(&*log, &texts.0, &texts.1, clock()).await?;
+    let _first = waiting
+        .until("the log", || async {
+            Ok(inaugurate(&*log, &texts.0, &texts.1, clock()).await?)
+        })
+        .await?;
     let store = store.filter(|_| roles.need_store());
     let intake = Intake::new(Arc::clone(&log), letters.clone(), metrics.clone());
     let (stop_http, stopping) = watch::channel(false);
@@ -166,17 +192,23 @@ pub(crate) async fn start(config: &Config, clock: Clock, roles: &Roles) -> Resul
             };
             Box::new(move |stop| Box::pin(crew.run(stop)))
         } else {
-            let mut worker = Worker::open(Arc::clone(&log), Arc::clone(store), journal, metrics.clone())
-                .await?
-                .keeping_judgements();
-            let backlog = worker.survey().await?;
-            if worker.activate(&texts.0, &texts.1, clock()).await? {
-                tracing::info!(
-                    model = active.model.version,
-                    policies = active.policies.version,
-                    "put in force"
-                );
-            }
+            let (worker, backlog) = waiting
+                .until("the log and the store", || async {
+                    let (log, store, journal) = (Arc::clone(&log), Arc::clone(store), Arc::clone(&journal));
+                    let mut worker = Worker::open(log, store, journal, metrics.clone())
+                        .await?
+                        .keeping_judgements();
+                    let backlog = worker.survey().await?;
+                    if worker.activate(&texts.0, &texts.1, clock()).await? {
+                        tracing::info!(
+                            model = active.model.version,
+                            policies = active.policies.version,
+                            "put in force"
+                        );
+                    }
+                    Ok((worker, backlog))
+                })
+                .await?;
             working = worker.status();
             books::balance(&intake, &letters, &working.get(), &backlog);
             let (live, clock) = (Live::new(worker, options), Arc::clone(&clock));
@@ -185,7 +217,12 @@ pub(crate) async fn start(config: &Config, clock: Clock, roles: &Roles) -> Resul
         worker = Some((work, working.clone()));
     }
     let status = match (&store, roles.shared) {
-        (Some(store), true) => overview(Arc::clone(store), until(stopping.clone())).await?,
+        (Some(store), true) => {
+            let begun = waiting
+                .until("the store", || async { Ok(committed(&**store).await?) })
+                .await?;
+            overview(Arc::clone(store), begun, until(stopping.clone()))
+        }
         _ => working.clone(),
     };
 
@@ -204,12 +241,6 @@ pub(crate) async fn start(config: &Config, clock: Clock, roles: &Roles) -> Resul
         // Events are safe in the log while a worker waits: that is no reason to send them elsewhere.
         let waits = !roles.has(Role::Collector);
         Arc::new(move || readiness(&log, &intake, &working, &ready, waits))
-    };
-    let transport = Transport {
-        limits: bounds::transport_limits(config),
-        hosts: Vec::new(),
-        metrics: metrics.clone(),
-        clock: Arc::clone(&clock),
     };
 
     let mut router = Router::new();
@@ -299,14 +330,14 @@ pub(crate) async fn start(config: &Config, clock: Clock, roles: &Roles) -> Resul
         router = router.merge(vigie_serve::probes(Arc::clone(&is_ready), build()));
     }
     let admin = metrics_routes(&exporter);
-    let (listener, bound) = bind(config.server.listen).await?;
+    let (listener, bound) = waiting.over().await?;
     let url = format!("http://{bound}");
     let mut admin_url = None;
     match config.server.admin_listen {
         None => router = router.merge(admin),
         Some(address) => {
-            let (admin_listener, bound) = bind(address).await?;
-            admin_url = Some(format!("http://{bound}"));
+            let admin_listener = bind(address).await?;
+            admin_url = Some(format!("http://{}", admin_listener.local_addr()?));
             let (transport, stopping) = (transport.clone(), stopping.clone());
             drop(tokio::spawn(async move {
                 serve(admin_listener, admin, transport, until(stopping)).await
@@ -318,6 +349,12 @@ pub(crate) async fn start(config: &Config, clock: Clock, roles: &Roles) -> Resul
         Some((work, status)) => Some(run_worker(work, status, worker_stopping)?),
         None => None,
     };
+    let mut sources = Vec::new();
+    if roles.has(Role::Collector) {
+        for source in sources::of(config, &intake, &clock, &metrics) {
+            sources.push(tokio::spawn(source.run(until(stopping.clone()))));
+        }
+    }
     if let Some(store) = store.as_ref().filter(|_| roles.has(Role::Collector)) {
         let canary = Canary {
             every: config.canary.every,
@@ -367,6 +404,7 @@ pub(crate) async fn start(config: &Config, clock: Clock, roles: &Roles) -> Resul
         stop_worker,
         stop_archivist,
         http,
+        sources,
         worker,
         archivist,
         deliveries,
@@ -375,8 +413,11 @@ pub(crate) async fn start(config: &Config, clock: Clock, roles: &Roles) -> Resul
 }
 
 /// How far the workers of all processes are, asked of the store again and again until `stop`.
-async fn overview(store: Arc<AnyStore>, stop: impl Future<Output = ()> + Send + 'static) -> Result<StatusHandle> {
-    let status = committed(&*store).await?;
+fn overview(
+    store: Arc<AnyStore>,
+    status: StatusHandle,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> StatusHandle {
     let shown = status.clone();
     drop(tokio::spawn(async move {
         let looking = async {
@@ -392,7 +433,7 @@ async fn overview(store: Arc<AnyStore>, stop: impl Future<Output = ()> + Send + 
             () = stop => {}
         }
     }));
-    Ok(status)
+    status
 }
 
 impl Running {
@@ -433,6 +474,9 @@ impl Running {
         tokio::time::sleep(self.drain_delay).await;
         let _ = self.stop_http.send(true);
         self.http.await.context("the server's task ended abruptly")??;
+        for source in self.sources {
+            source.await.context("a source's task ended abruptly")?;
+        }
         if let Some(deliveries) = self.deliveries {
             deliveries.stop().await?;
         }
@@ -610,14 +654,6 @@ async fn announce_close(State(ready): State<Arc<AtomicBool>>, request: Request, 
             .insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
-}
-
-async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("listening on {address}"))?;
-    let bound = listener.local_addr()?;
-    Ok((listener, bound))
 }
 
 async fn until(mut stopping: watch::Receiver<bool>) {

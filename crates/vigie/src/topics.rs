@@ -4,8 +4,10 @@
 use crate::backends;
 use crate::cli::{self, Failure, Format, Output, Settings, print};
 use crate::config::{Config, LogBackend};
+use crate::outputs;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use vigie_kafka::topics::{self, Plan, Retention, Severity, TopicSpec};
 
 /// See the module.
@@ -25,7 +27,7 @@ pub(crate) struct Wanted {
     output: Output,
 }
 
-/// The topics of a configuration.
+/// The topics of a configuration that are ours.
 pub(crate) fn specs(config: &Config) -> Vec<TopicSpec> {
     let kafka = &config.kafka;
     let spec = |name: &str, partitions: u16, retention: Retention| TopicSpec {
@@ -34,11 +36,31 @@ pub(crate) fn specs(config: &Config) -> Vec<TopicSpec> {
         retention,
         ..TopicSpec::log(name, partitions)
     };
-    vec![
-        spec(&kafka.topic, config.log.partitions, Retention::For(kafka.retention)),
+    let mut specs = Vec::new();
+    if config.log.backend == LogBackend::Kafka {
+        specs.push(spec(
+            &kafka.topic,
+            config.log.partitions,
+            Retention::For(kafka.retention),
+        ));
         // The journal of dead letters has no archive.
-        spec(&kafka.dead_letters_topic, 1, Retention::Forever),
-    ]
+        specs.push(spec(&kafka.dead_letters_topic, 1, Retention::Forever));
+    }
+    let outputs = outputs::options(config);
+    if kafka.scores_topic.is_some() {
+        specs.push(spec(&outputs.scores_topic, config.log.partitions, Retention::Compacted));
+    }
+    if kafka.relances_topic.is_some() {
+        let retention = Retention::For(kafka.retention);
+        specs.push(spec(&outputs.relances_topic, config.log.partitions, retention));
+    }
+    let letters: BTreeSet<&str> = config
+        .kafka_sources
+        .iter()
+        .map(|source| source.options.dead_letter_topic.as_str())
+        .collect();
+    specs.extend(letters.into_iter().map(|name| spec(name, 1, Retention::Forever)));
+    specs
 }
 
 impl Topics {
@@ -48,13 +70,13 @@ impl Topics {
             Self::Apply(wanted) => (true, wanted),
         };
         let config = cli::load(cli::sources(wanted.settings, Vec::new()))?;
-        if config.log.backend != LogBackend::Kafka {
-            let text = "vigie: the log of this configuration is not on Kafka; set log.backend to \"kafka\"\n";
+        let specs = specs(&config);
+        if specs.is_empty() {
+            let text = "vigie: this configuration has nothing on Kafka; set log.backend to \"kafka\"\n";
             return Err(Failure::Usage(text.to_owned()));
         }
         cli::runtime()?.block_on(async {
             let connection = backends::connection(&config);
-            let specs = specs(&config);
             let mut plan = topics::plan(&connection, &specs).await?;
             let mut created = Vec::new();
             if apply {

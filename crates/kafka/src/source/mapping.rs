@@ -30,6 +30,19 @@ pub enum Format {
     Fields(FieldMapping),
 }
 
+impl Format {
+    /// As written in configurations.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Canonical => "canonical",
+            Self::Segment => "segment",
+            Self::CloudEvents => "cloud-events",
+            Self::Fields(_) => "fields",
+        }
+    }
+}
+
 /// Where the fields of the canonical event come from, and what the source's words for signals mean.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
@@ -40,6 +53,47 @@ pub struct FieldMapping {
     /// The source's word for what happened to ours; words that are not here are taken as signals if they are ones, and as
     /// the name of a custom event else.
     pub signals: BTreeMap<String, String>,
+}
+
+impl FieldMapping {
+    /// Reads `field = origin` and `their word = our signal`, one a text.
+    ///
+    /// # Errors
+    /// The first text that cannot be read, or what no event could be made without.
+    pub fn parse(fields: &[String], signals: &[String]) -> Result<Self, String> {
+        let parts = |text: &str| {
+            let (left, right) = text.split_once('=').ok_or(format!("{text:?} has no `=`"))?;
+            Ok::<_, String>((left.trim().to_owned(), right.trim().to_owned()))
+        };
+        let mut mapping = Self::default();
+        for text in fields {
+            let (name, origin) = parts(text)?;
+            let Some(field) = Field::ALL.into_iter().find(|field| field.written() == name) else {
+                let known: Vec<String> = Field::ALL.into_iter().map(Field::written).collect();
+                return Err(format!("{name:?} is none of {}", known.join(", ")));
+            };
+            if mapping.fields.insert(field, Origin::try_from(origin)?).is_some() {
+                return Err(format!("{name} is given twice"));
+            }
+        }
+        for text in signals {
+            let (word, signal) = parts(text)?;
+            if Signal::parse(&signal).is_none() {
+                return Err(format!("{signal:?} in {text:?} is no signal"));
+            }
+            if mapping.signals.insert(word, signal).is_some() {
+                return Err(format!("{text:?}: the word is given twice"));
+            }
+        }
+        let has = |field| mapping.fields.contains_key(&field);
+        if !has(Field::UserId) && !has(Field::AnonymousId) {
+            return Err("neither user_id nor anonymous_id is mapped: no record would say who it is about".to_owned());
+        }
+        if !has(Field::Signal) && !has(Field::Name) {
+            return Err("neither signal nor name is mapped: no record would say what happened".to_owned());
+        }
+        Ok(mapping)
+    }
 }
 
 /// A field of the canonical event.
@@ -65,6 +119,30 @@ pub enum Field {
 }
 
 impl Field {
+    const ALL: [Self; 13] = [
+        Self::Id,
+        Self::UserId,
+        Self::AnonymousId,
+        Self::PreviousId,
+        Self::Signal,
+        Self::Name,
+        Self::Channel,
+        Self::Timestamp,
+        Self::OrderId,
+        Self::Amount,
+        Self::Currency,
+        Self::Consent,
+        Self::Properties,
+    ];
+
+    /// As a mapping names it; an amount stands within its money.
+    fn written(self) -> String {
+        match self {
+            Self::Amount | Self::Currency => format!("money.{}", self.name()),
+            other => other.name().to_owned(),
+        }
+    }
+
     const fn name(self) -> &'static str {
         match self {
             Self::Id => "id",

@@ -99,7 +99,11 @@ impl SourceOptions {
         }
     }
 
-    fn check(&self) -> Result<(), SourceError> {
+    /// Whether a source could be started with these, as far as settings go.
+    ///
+    /// # Errors
+    /// The first setting that is wrong.
+    pub fn check(&self) -> Result<(), SourceError> {
         let refused = |reason: &str| Err(SourceError::Settings(reason.to_owned()));
         if !(1..=40).contains(&self.name.len()) || self.name.chars().any(char::is_control) {
             return refused("the name of a source must have 1 to 40 characters");

@@ -78,6 +78,29 @@ pub(super) const INGESTION: Dashboard = Dashboard {
             "short",
             &[("sum by (instance) (vigie_http_connections{$S})", "{{instance}}")],
         ),
+        row("Topics of others"),
+        lines(
+            "Records by source",
+            "Records read per second, by what became of them.",
+            "cps",
+            &[(
+                per_second!("vigie_source_records_total" by "source,outcome"),
+                "{{source}} {{outcome}}",
+            )],
+        ),
+        lines(
+            "Waiting records",
+            "Records of each source that were not read yet, and batches tried again per second.",
+            "short",
+            &[
+                ("sum by (source) (vigie_source_lag_records{$S})", "{{source}}"),
+                (
+                    per_second!("vigie_source_retries_total" by "source"),
+                    "{{source}} tried again",
+                ),
+                ("min by (source) (vigie_source_well{$S})", "{{source}} well"),
+            ],
+        ),
         row("Log"),
         lines(
             "Append and fsync",

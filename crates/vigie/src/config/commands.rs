@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use super::types::quoted;
-use super::{Config, ConfigErrors, ConfigSources, Key, Origin, load};
+use super::{Config, ConfigErrors, ConfigSources, KafkaSource, Key, Origin, load};
 
 /// How `config show` prints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,6 +107,19 @@ fn show_toml(config: &Config, origin: bool) -> String {
     for key in config.links.iter().flat_map(|links| &links.keys) {
         let _ = writeln!(out, "\n[[link-keys]]\nid = {}\n# secret = (not shown)", quoted(&key.id));
     }
+    for KafkaSource { options, origin: at } in &config.kafka_sources {
+        let origin = if origin { format!("  # {at}") } else { String::new() };
+        let topics: Vec<String> = options.topics.iter().map(|topic| quoted(topic)).collect();
+        let _ = writeln!(
+            out,
+            "\n[[kafka-sources]]{origin}\nname = {}\nworkspace = {}\ntopics = [{}]\ngroup = {}\nformat = {}",
+            quoted(&options.name),
+            quoted(options.workspace.as_str()),
+            topics.join(", "),
+            quoted(&options.group),
+            quoted(options.format.label())
+        );
+    }
     out
 }
 
@@ -157,6 +170,14 @@ fn show_json(config: &Config, origin: bool) -> String {
     let link_keys = config.links.iter().flat_map(|links| &links.keys);
     let link_keys = link_keys.map(|key| json!({"id": key.id, "secret": null}));
     let _ = sections.insert("link-keys".to_owned(), link_keys.collect());
+    let sources = config.kafka_sources.iter().map(|source| {
+        let options = &source.options;
+        json!({
+            "name": options.name, "workspace": options.workspace.as_str(), "topics": options.topics,
+            "group": options.group, "format": options.format.label(),
+        })
+    });
+    let _ = sections.insert("kafka-sources".to_owned(), sources.collect());
     format!("{:#}\n", Value::Object(sections))
 }
 

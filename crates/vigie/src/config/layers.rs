@@ -76,6 +76,10 @@ pub(super) const LISTS: &[ListInfo] = &[
         name: "link-keys",
         lists: &[],
     },
+    ListInfo {
+        name: "kafka-sources",
+        lists: &["topics", "fields", "signals"],
+    },
 ];
 
 /// Fields that say the same in two ways: a higher layer's way replaces the other one.

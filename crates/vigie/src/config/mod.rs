@@ -12,6 +12,7 @@ use std::path::PathBuf;
 pub mod commands;
 mod entries;
 mod errors;
+mod kafka_sources;
 mod keys;
 mod layers;
 mod reference;
@@ -20,6 +21,7 @@ mod types;
 mod webhooks;
 
 pub use errors::{ConfigError, ConfigErrors};
+pub use kafka_sources::KafkaSource;
 pub use keys::{Key, KeyKind, Scope, Secret};
 pub use layers::Origin;
 pub use reference::{default_file, reference_file};
@@ -27,7 +29,7 @@ pub use settings::{
     Archive, Audit, Canary, Data, Delivery, Kafka, Limits, Links, Log, LogOutput, Pipeline, Query, Rates, Redis,
     Relance, Scoring, Server, Settings, Store,
 };
-pub use types::{Durability, Hosts, LogBackend, LogFilter, Size, StoreBackend};
+pub use types::{Durability, Hosts, LogBackend, LogFilter, SaslMechanism, Size, StoreBackend, Switch};
 pub use webhooks::Webhook;
 
 use layers::Layers;
@@ -69,6 +71,8 @@ pub struct Config {
     pub webhooks: Vec<Webhook>,
     /// How links of e-mails are signed, with the `[[link-keys]]`; without any, there are no links.
     pub links: Option<LinkSpec>,
+    /// The `[[kafka-sources]]`.
+    pub kafka_sources: Vec<KafkaSource>,
     effective: Vec<Effective>,
 }
 
@@ -111,6 +115,7 @@ pub fn load(sources: ConfigSources) -> Result<Config, ConfigErrors> {
     let keys = keys::read(&mut layers);
     let webhooks = webhooks::read(&mut layers);
     let links = webhooks::read_links(settings.as_ref(), &mut layers);
+    let kafka_sources = kafka_sources::read(&mut layers);
     if let Some(settings) = &settings {
         settings::check_together(settings, &mut layers);
     }
@@ -121,6 +126,7 @@ pub fn load(sources: ConfigSources) -> Result<Config, ConfigErrors> {
             keys,
             webhooks,
             links,
+            kafka_sources,
             effective,
         }),
         _ => Err(ConfigErrors::new(errors)),

@@ -83,6 +83,23 @@ const KEYS: &str = r#"
 # [[link-keys]]
 # id = "k1"                               # 1 to 16 lower-case letters and digits; it is a part of each link
 # secret-file = "/run/secrets/links"      # or secret = "…": at least 32 characters
+
+# Topics of others that collectors read as events, from the brokers of the section kafka, whatever the log is. A record is
+# read again after a crash or a rebalance and counts once: by its id, or by where it stands when it has none. What cannot be
+# taken goes to the dead-letter topic with headers dlq.reason, dlq.field, dlq.hint, dlq.topic, dlq.partition, dlq.offset, ….
+#
+# [[kafka-sources]]
+# name = "till"                           # part of the ids that vigie gives: it never changes
+# workspace = "shop"
+# topics = ["pos.sales"]
+# format = "fields"                       # canonical: JSON as for POST /v1/events; segment: messages of the Segment API;
+#                                         # cloud-events: structured or binary; fields: by the two lists below
+# fields = ["user_id = $.customer.id", "signal = $.type", "timestamp = $.at", "money.amount = $.total",
+#           "money.currency = =EUR"]      # ours = $.path, key, header:NAME or =text
+# signals = ["sale = purchase"]           # their word = our signal
+# start = "earliest"                      # or latest: where a partition begins that was never read
+# group = "vigie-till"                    # consumer group
+# dead-letters-topic = "vigie.dead-letters"
 "#;
 
 fn comment(out: &mut String, lines: &[&str]) {

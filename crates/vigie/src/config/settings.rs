@@ -10,7 +10,9 @@ use std::time::Duration;
 use vigie_telemetry::logging::LogFormat;
 
 use super::layers::{Layers, kebab};
-use super::types::{Durability, Hosts, LogBackend, LogFilter, SettingType, Size, StoreBackend, literal};
+use super::types::{
+    Durability, Hosts, LogBackend, LogFilter, SaslMechanism, SettingType, Size, StoreBackend, Switch, literal,
+};
 
 /// One section, as documentation and error messages need it.
 pub(super) struct SectionInfo {
@@ -184,7 +186,7 @@ settings! {
         /// Memory for cached blocks.
         cache_size: Size = "64 MiB" in "1 MiB", "64 GiB";
     }
-    /// Kafka, when it is the log. The login is the user in the variable VIGIE_KAFKA_USERNAME with the password in a file.
+    /// Kafka, when it is the log, or when there are sources or topics for others.
     kafka: Kafka {
         /// Some of the brokers.
         brokers: Vec<String> = "127.0.0.1:9092";
@@ -204,10 +206,24 @@ settings! {
         append_timeout: Duration = "5s" in "100ms", "60s";
         /// Time that a broker may hold a fetch that finds nothing. Brokers that hold it even when records come (tansu) want less.
         fetch_wait: Duration = "100ms" in "1ms", "500ms";
-        /// Password file for SASL (SCRAM-SHA-512, in builds with the feature `kafka-sasl`); "" logs nobody in.
-        password_file: Option<PathBuf> = "";
-        /// Certificates to trust, PEM (in builds with the feature `kafka-tls`); "" speaks without TLS.
+        /// Topic that every score is told to, compacted, with the customer as its key; "" tells none.
+        scores_topic: Option<String> = "";
+        /// Topic that relances are sent to, as to a destination; "" sends none.
+        relances_topic: Option<String> = "";
+        /// TLS to the brokers (in builds with the feature `kafka-tls`).
+        tls: Switch = "off";
+        /// Certificates to trust, PEM; "" trusts those of the system.
         ca_file: Option<PathBuf> = "";
+        /// Our own certificate, PEM, for brokers that ask for one; "" shows none.
+        certificate_file: Option<PathBuf> = "";
+        /// The key of our own certificate, PEM.
+        key_file: Option<PathBuf> = "";
+        /// User of the login; "" takes the variable VIGIE_KAFKA_USERNAME. It counts only with a password file.
+        username: Option<String> = "";
+        /// Password file for SASL (in builds with the feature `kafka-sasl`); "" logs nobody in.
+        password_file: Option<PathBuf> = "";
+        /// How the password is proved. PLAIN needs TLS.
+        sasl_mechanism: SaslMechanism = "SCRAM-SHA-512";
     }
     /// Redis 7.0 or later, when it is the store: one server with its replicas, or a cluster.
     redis: Redis {
@@ -351,6 +367,30 @@ pub(super) fn check_together(settings: &Settings, layers: &mut Layers) {
         "min-insync",
         "more than kafka.replication, so that nothing could ever be written",
     );
+    let plain = kafka.password_file.is_some() && kafka.sasl_mechanism == SaslMechanism::Plain;
+    check(
+        !plain || kafka.tls == Switch::On,
+        "kafka",
+        "sasl-mechanism",
+        "PLAIN sends the password as it is: set kafka.tls to \"on\", or take a SCRAM mechanism",
+    );
+    check(
+        kafka.certificate_file.is_some() == kafka.key_file.is_some(),
+        "kafka",
+        "certificate-file",
+        "a certificate and its key belong together: set certificate-file and key-file, or neither",
+    );
+    for (key, file) in [
+        ("ca-file", &kafka.ca_file),
+        ("certificate-file", &kafka.certificate_file),
+    ] {
+        check(
+            file.is_none() || kafka.tls == Switch::On,
+            "kafka",
+            key,
+            "it has a use with kafka.tls = \"on\" only",
+        );
+    }
     check(
         limits.inflated >= limits.body,
         "limits",

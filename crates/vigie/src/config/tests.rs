@@ -436,6 +436,92 @@ fn wrong_webhooks_and_links_say_what_to_do() {
 }
 
 #[test]
+fn topics_of_others_are_read_and_wrong_ones_have_a_place() {
+    let till = "[[kafka-sources]]\nname = \"till\"\nworkspace = \"shop\"\ntopics = [\"pos.sales\"]\n";
+    let good = format!(
+        "{till}format = \"fields\"\nfields = [\"user_id = $.customer.id\", \"name = key\", \"money.currency = =EUR\"]\n\
+         signals = [\"sale = purchase\"]\nstart = \"latest\"\n"
+    );
+    let config = load_lines(Some(&good), &[], &[]).unwrap();
+    let options = &config.kafka_sources[0].options;
+    assert_eq!(
+        (options.group.as_str(), options.format.label()),
+        ("vigie-till", "fields")
+    );
+    assert_eq!(options.start, vigie_kafka::source::Start::Latest);
+    for (rest, expected) in [
+        ("", "vigie.toml:1: kafka-sources[0]: format is missing"),
+        (
+            "format = \"xml\"\n",
+            "vigie.toml:5: kafka-sources[0].format: expected \"canonical\", \"segment\", \"cloud-events\" or \"fields\"",
+        ),
+        (
+            "format = \"canonical\"\nsignals = [\"a = b\"]\n",
+            "vigie.toml:1: kafka-sources[0].signals: it has a use with format = \"fields\" only",
+        ),
+        (
+            "format = \"fields\"\nfields = [\"user_id = $.id\", \"signal = type\"]\n",
+            "vigie.toml:6: kafka-sources[0].fields: \"type\" is none of `$.path.to.field`, `key`, `header:NAME`, `=constant`",
+        ),
+        (
+            "format = \"fields\"\nfields = [\"who = $.id\"]\n",
+            "vigie.toml:6: kafka-sources[0].fields: \"who\" is none of id, user_id, anonymous_id,",
+        ),
+        (
+            "format = \"fields\"\nfields = [\"signal = $.type\"]\n",
+            "vigie.toml:6: kafka-sources[0].fields: neither user_id nor anonymous_id is mapped",
+        ),
+        (
+            "format = \"fields\"\nfields = [\"user_id = key\", \"signal = $.t\"]\nsignals = [\"sale = bought\"]\n",
+            "vigie.toml:6: kafka-sources[0].fields: \"bought\" in \"sale = bought\" is no signal",
+        ),
+        (
+            "format = \"segment\"\ndead-letters-topic = \"pos.sales\"\n",
+            "the dead-letter topic cannot be a topic of the source",
+        ),
+        (
+            "format = \"segment\"\nstart = \"now\"\n",
+            "vigie.toml:6: kafka-sources[0].start: expected \"earliest\" or \"latest\", found \"now\"",
+        ),
+    ] {
+        let errors = load_lines(Some(&format!("{till}{rest}")), &[], &[]).unwrap_err();
+        assert!(errors.len() == 1 && errors[0].contains(expected), "{rest}: {errors:?}");
+    }
+    let twice = format!("{good}{good}");
+    let errors = load_lines(Some(&twice), &[], &[]).unwrap_err();
+    assert!(
+        errors[0].contains("kafka-sources[1]: the source \"till\" has this name or group"),
+        "{errors:?}"
+    );
+}
+
+#[test]
+fn security_of_kafka_that_cannot_be_is_refused_by_name() {
+    let refused = |text: &str, expected: &str| {
+        let errors = load_lines(Some(&format!("[kafka]\n{text}")), &[], &[]).unwrap_err();
+        assert!(errors.len() == 1 && errors[0].contains(expected), "{text}: {errors:?}");
+    };
+    refused(
+        "ca-file = \"ca.pem\"\n",
+        "vigie.toml:2: kafka.ca-file: it has a use with kafka.tls = \"on\" only",
+    );
+    refused(
+        "tls = \"on\"\ncertificate-file = \"me.pem\"\n",
+        "vigie.toml:3: kafka.certificate-file: a certificate and its key belong together",
+    );
+    refused(
+        "password-file = \"p\"\nsasl-mechanism = \"PLAIN\"\n",
+        "vigie.toml:3: kafka.sasl-mechanism: PLAIN sends the password as it is",
+    );
+    refused(
+        "sasl-mechanism = \"GSSAPI\"\n",
+        "expected \"PLAIN\", \"SCRAM-SHA-256\" or \"SCRAM-SHA-512\"",
+    );
+    let text = "[kafka]\ntls = \"on\"\npassword-file = \"p\"\nsasl-mechanism = \"PLAIN\"\nusername = \"vigie\"\n";
+    assert!(load_lines(Some(text), &[], &[]).is_ok());
+}
+
+#[test]
 fn a_missing_file_is_one_error() {
     let sources = ConfigSources {
         file: Some("no-such-file.toml".into()),

@@ -385,6 +385,28 @@ choice! {
     }
 }
 
+choice! {
+    /// Whether something is used.
+    Switch, "\"off\" or \"on\"" {
+        /// It is not.
+        Off = "off",
+        /// It is.
+        On = "on",
+    }
+}
+
+choice! {
+    /// How a password is proved to Kafka.
+    SaslMechanism, "\"PLAIN\", \"SCRAM-SHA-256\" or \"SCRAM-SHA-512\"" {
+        /// As it is.
+        Plain = "PLAIN",
+        /// RFC 7677.
+        ScramSha256 = "SCRAM-SHA-256",
+        /// The same with SHA-512.
+        ScramSha512 = "SCRAM-SHA-512",
+    }
+}
+
 /// What the log lets through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFilter(String);

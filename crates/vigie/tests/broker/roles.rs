@@ -1,92 +1,13 @@
 //! Collector, workers, archivist and API as processes of their own: events go in at one, scores come out at another, a worker
 //! that leaves is replaced by the rest, and the whole is audited and replayed like a single process.
 
-use crate::broker::Broker;
-use crate::redis;
-use crate::support::{Keys, Launch, Server, Starting, now, run, until};
+use crate::ordeals::works_on;
+use crate::site::{PARTITIONS, Site, value};
+use crate::support::{now, run, until};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const DAY_MS: i64 = 86_400_000;
-const PARTITIONS: u16 = 8;
-
-/// Broker, Redis, and one configuration for all processes.
-struct Site {
-    broker: Broker,
-    _redis: redis::Server,
-    dir: tempfile::TempDir,
-    config: PathBuf,
-}
-
-impl Site {
-    fn build() -> Self {
-        let (broker, redis) = (Broker::start(), redis::Server::start(&[("appendonly", "yes")]));
-        let dir = tempfile::tempdir().unwrap();
-        let config = dir.path().join("vigie.toml");
-        let key = |kind: &str, extra: &str| {
-            format!("[[keys]]\nworkspace = \"shop\"\nkind = \"{kind}\"\nkey = \"{kind}-key-of-the-test\"\n{extra}")
-        };
-        let text = format!(
-            "{}{}{}[log]\nbackend = \"kafka\"\npartitions = {PARTITIONS}\n[store]\nbackend = \"redis\"\n\
-             [kafka]\nbrokers = \"127.0.0.1:{}\"\nreplication = 1\nmin-insync = 1\n\
-             [redis]\nnodes = \"127.0.0.1:{}\"\n[archive]\nurl = \"{}\"\nflush-after = \"1s\"\n",
-            key("write", "scopes = [\"history\"]\n"),
-            key("read", ""),
-            key("admin", ""),
-            broker.port(),
-            redis.port,
-            dir.path().join("archive").display(),
-        );
-        std::fs::write(&config, text).unwrap();
-        Self {
-            broker,
-            _redis: redis,
-            dir,
-            config,
-        }
-    }
-
-    fn file(&self) -> &str {
-        self.config.to_str().unwrap()
-    }
-
-    fn process(&self, name: &str, roles: &str) -> Starting {
-        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        let keys = Keys {
-            write: "write-key-of-the-test".to_owned(),
-            history: "write-key-of-the-test".to_owned(),
-            read: "read-key-of-the-test".to_owned(),
-            admin: "admin-key-of-the-test".to_owned(),
-        };
-        let launch = Launch {
-            command: words(&format!("run --role {roles}")),
-            keys: Some(keys),
-            args: words(&format!("--config {}", self.file())),
-            ..Launch::default()
-        };
-        Starting::launch(&self.data(name), &launch)
-    }
-
-    fn start(&self, name: &str, roles: &str) -> Server {
-        self.process(name, roles).up()
-    }
-
-    fn data(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-}
-
-/// Partitions that a worker has: each begins with a control record, and those that went to another worker show 0.
-fn works_on(server: &Server) -> usize {
-    let page = server.client.get("/metrics", "").unwrap().body;
-    let lines = page.lines();
-    let shown = lines.filter(|line| line.starts_with("vigie_pipeline_applied_offset{"));
-    shown.filter(|line| !line.ends_with(" 0")).count()
-}
-
-fn value(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
-}
 
 #[test]
 fn every_role_in_a_process_of_its_own_is_one_system() {
@@ -159,7 +80,7 @@ fn every_role_in_a_process_of_its_own_is_one_system() {
     let replay = run(&["replay", "--output", "json", "--data-dir", archived]);
     assert_eq!(replay.code, Some(0), "{replay:?}");
     assert_eq!(value(&replay.stdout)["merkle_root"], root);
-    drop(site.broker);
+    drop(site);
 }
 
 #[test]

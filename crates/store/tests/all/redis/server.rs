@@ -106,6 +106,25 @@ impl Server {
         assert!(until(|| self.spawn()), "the port is taken");
     }
 
+    /// The same, but as a replica of the server on that port: whoever was a master must not come back as one.
+    pub fn restart_as_replica_of(&mut self, port: u16) {
+        if let Some(at) = self.arguments.iter().position(|argument| argument == "--replicaof") {
+            drop(self.arguments.drain(at..at + 2));
+        }
+        self.arguments
+            .extend(["--replicaof".to_owned(), format!("127.0.0.1 {port}")]);
+        self.restart();
+    }
+
+    /// A number that `info replication` gives under this name.
+    pub fn replication(&self, name: &str) -> u64 {
+        let info = self.ask(&["info", "replication"]);
+        let value = info
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("no {name} in {info}"))
+    }
+
     /// Stops or continues the process without ending it.
     pub fn signal(&self, signal: &str) {
         let id = self.child.as_ref().unwrap().id().to_string();
