@@ -8,7 +8,7 @@ use crate::part::CURRENCIES;
 use crate::state::State;
 use std::collections::BTreeMap;
 use vigie_event::{Channel, ConsentState, Currency, CustomerKey, DAY_MS, Day, FlagId, Purpose, Signal, Timestamp};
-use vigie_relance::{MarketingConsent, Measure, Offer, Policy, PolicySet, Row};
+use vigie_relance::{MarketingConsent, Measure, Offer, Outage, Policy, PolicySet, Row, Terms};
 use vigie_scoring::{Features, ScoreKind, Scorer};
 
 const OBJECTED: u8 = 1;
@@ -21,6 +21,8 @@ const GONE_TOO_LONG: u8 = 7;
 const NOT_ELIGIBLE: u8 = 8;
 const NO_CHANNEL: u8 = 9;
 const OPEN_COMPLAINT: u8 = 10;
+const SOURCE_OUTAGE: u8 = 16;
+const STALE_DATA: u8 = 17;
 
 /// Days of purchases that make a year.
 const YEAR: i32 = 365;
@@ -132,6 +134,7 @@ fn sums(state: &State) -> BTreeMap<Currency, (i64, i64)> {
 /// Why the customer must not be contacted until something happens, as a code: the first reason in the documented order, of
 /// which the last alone depends on time.
 pub(crate) fn refusal(
+    set: &PolicySet,
     policy: &Policy,
     key: &CustomerKey,
     state: &State,
@@ -144,10 +147,13 @@ pub(crate) fn refusal(
     let refused = Some(ConsentState::Refused);
     let bought = features.purchases.map_or(0, |purchases| purchases.x.saturating_add(1));
     let active = features.engagement.map_or(0, |acts| acts.x.saturating_add(1));
-    let gone = match features.engagement {
-        Some(acts) => at.ms_since(acts.last) / DAY_MS > i64::from(eligible.max_silence_days),
-        None => true,
-    };
+    // Both come by themselves: whichever came first is the reason, and stays it.
+    let ends = |since: i64, days: u32| since + (i64::from(days) + 1) * DAY_MS;
+    let silence = features
+        .engagement
+        .map_or(i64::MIN, |acts| ends(acts.last.0, eligible.max_silence_days));
+    let age = ends(state.last_received.0, eligible.max_data_age_days);
+    let (gone, stale) = (silence <= at.0, age <= at.0);
     let outside = || {
         let members = policy.members.as_ref();
         members.is_some_and(|members| !members.holds(&row(key, state, features)))
@@ -171,9 +177,95 @@ pub(crate) fn refusal(
             NO_CHANNEL,
             !policy.channels.is_empty() && ways(policy, state).is_empty(),
         ),
+        (SOURCE_OUTAGE, marketing && silent(set, state)),
+        (STALE_DATA, stale && !(gone && silence <= age)),
         (GONE_TOO_LONG, gone),
     ];
     reasons.iter().find(|(_, holds)| *holds).map(|(code, _)| *code)
+}
+
+/// Whether an outage that goes on concerns a customer: they were heard of through what is silent.
+fn silent(set: &PolicySet, state: &State) -> bool {
+    set.outages
+        .iter()
+        .any(|outage| outage.to.is_none() && through(outage, state).is_some())
+}
+
+/// When a customer was last heard of through what an outage concerns.
+fn through(outage: &Outage, state: &State) -> Option<Timestamp> {
+    let all = state.parts.values().flat_map(|part| &part.signals);
+    let brought = all.filter(|(signal, _)| {
+        let anything = outage.signals.is_empty() && signal.is_engagement();
+        anything || outage.signals.contains(signal)
+    });
+    brought.map(|(_, times)| times.last).max()
+}
+
+/// Until when a threshold reached at `at` is held, because part of the silence is a source's. The silence without that part
+/// is that of a life in which the outages did not happen: there the threshold is reached later.
+fn unheard(
+    set: &PolicySet,
+    measure: Measure,
+    threshold: f64,
+    state: &State,
+    scorer: &Scorer<'_>,
+    at: Timestamp,
+) -> Option<Timestamp> {
+    let Measure::Score(kind) = measure else { return None };
+    // Instants at which something begins or ends, with +1 and −1: what lies between is missed while the sum is above 0.
+    let mut edges: Vec<(i64, i32)> = Vec::new();
+    let mut announced: Option<i64> = None;
+    for outage in &set.outages {
+        let Some((end, heard)) = outage.to.zip(through(outage, state)) else {
+            continue;
+        };
+        let begin = outage.from.max(heard);
+        if begin <= at && at < end {
+            announced = announced.max(Some(end.0));
+        }
+        let end = end.min(at);
+        if begin < end {
+            edges.extend([(begin.0, 1), (end.0, -1)]);
+        }
+    }
+    if let Some(end) = announced {
+        return Some(Timestamp(end));
+    }
+    edges.sort_unstable_by_key(|(instant, step)| (*instant, -step));
+    let (mut open, mut since, mut missed) = (0, 0, 0i64);
+    for (instant, step) in edges {
+        if open > 0 {
+            missed += instant - since;
+        }
+        open += step;
+        since = instant;
+    }
+    let there = |at: i64| scorer.score(kind, Timestamp(at)).is_ok_and(|score| score >= threshold);
+    let (mut below, mut reached) = (at.0 - missed, at.0);
+    if missed == 0 || there(below) {
+        return None;
+    }
+    // Between two midnights a score only rises, and over them it is looked at day by day.
+    let mut midnight = Timestamp(below).day().start().0;
+    while midnight < reached {
+        if midnight > below {
+            if there(midnight) {
+                reached = midnight;
+                break;
+            }
+            below = midnight;
+        }
+        midnight += DAY_MS;
+    }
+    while reached - below > 1 {
+        let middle = below.midpoint(reached);
+        if there(middle) {
+            reached = middle;
+        } else {
+            below = middle;
+        }
+    }
+    Some(Timestamp(reached + missed))
 }
 
 /// The channels that are open to a policy for this customer.
@@ -199,11 +291,15 @@ fn ways<'a>(policy: &'a Policy, state: &State) -> Vec<&'a Offer> {
 pub(crate) fn wait(
     set: &PolicySet,
     policy: &Policy,
-    state: &State,
+    (key, state): (&CustomerKey, &State),
     scorer: &Scorer<'_>,
     at: Timestamp,
-    (risk, healthy): (f64, f64),
+    (risk, terms): (f64, &Terms),
 ) -> Option<Timestamp> {
+    if let Some(until) = unheard(set, policy.score, terms.threshold, state, scorer, at) {
+        return Some(until);
+    }
+    let healthy = terms.rearm_below;
     let service = policy.score.is_service();
     let after = |from: Timestamp, days: u32| from.plus_ms(i64::from(days) * DAY_MS);
     if !service {
@@ -246,7 +342,8 @@ pub(crate) fn wait(
             return Some(after(at, policy.terms.cooldown_days.max(1)));
         }
     }
-    let mut open = set.calendar.open_hours(at, policy.within_hours);
+    let calendar = set.calendar_for(|| row(key, state, scorer.features()));
+    let mut open = calendar.open_hours(at, policy.within_hours);
     open.next().is_none().then(|| after(at, 1))
 }
 

@@ -163,7 +163,7 @@ pub(crate) fn decide(
             standing.refused = None;
         }
         let cooled = standing.cooldown.is_none_or(|until| at >= until);
-        let reason = refusal(policy, key, state, scorer.features(), at);
+        let reason = refusal(&active.policies, policy, key, state, scorer.features(), at);
         let due = level.up && standing.armed && cooled;
         if !due && standing.refused != reason {
             // What is on record as a reason must be one; what is none does not become one before it is asked for.
@@ -173,8 +173,8 @@ pub(crate) fn decide(
             standing.refused = reason;
         }
         if due && reason.is_none() {
-            let risk = (level.value, terms.rearm_below);
-            if let Some(until) = wait(&active.policies, policy, state, scorer, at, risk) {
+            let risk = (level.value, &terms);
+            if let Some(until) = wait(&active.policies, policy, (key, state), scorer, at, risk) {
                 standing.cooldown = Some(until.max(at.plus_ms(1)));
             } else {
                 let id = identity(key, policy, at);

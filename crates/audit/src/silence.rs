@@ -8,8 +8,8 @@
 //! at a refresh changes nothing but the published scores, the rank and the timer, which the next look writes anew; so they
 //! need not be computed where nobody sees them. Its conditions are checked, and where they do not hold it walks:
 //!
-//! * a refusal is reconsidered at every look, but under silence its reason stays what it is: of all reasons only the last in
-//!   their order depends on time, and it does not go away. Where the record has changed without a look (an event that was
+//! * a refusal is reconsidered at every look, but under silence its reason stays what it is: of all reasons only the last ones in
+//!   their order depend on time, of them the one that came first counts, and it does not go away. Where the record has changed without a look (an event that was
 //!   set aside brings its consent nevertheless), the next refresh may be the one that notices.
 //! * no look searches further ahead than ten years; whether a later crossing is met depends on the refreshes before it.
 //!
@@ -110,7 +110,7 @@ pub(crate) fn leap(active: &Active, key: &CustomerKey, customer: &mut Customer, 
 fn restless(active: &Active, key: &CustomerKey, state: &State, scorer: &Scorer<'_>, at: Timestamp) -> bool {
     active.policies.policies.iter().any(|policy| {
         let refused = state.policies.get(&policy.id).and_then(|standing| standing.refused);
-        refused.is_some() && refusal(policy, key, state, scorer.features(), at) != refused
+        refused.is_some() && refusal(&active.policies, policy, key, state, scorer.features(), at) != refused
     })
 }
 

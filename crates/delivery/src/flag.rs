@@ -4,16 +4,6 @@
 use serde_json::Value;
 use vigie_event::{FlagId, Timestamp, fingerprint};
 
-/// Where newer and older flags keep the value at stake, in minor or major units alike: it only ranks.
-const AT_STAKE: [&str; 4] = [
-    "/at_stake/minor",
-    "/at_stake",
-    "/value_at_stake/minor",
-    "/value_at_stake",
-];
-/// Where a flag names the channels that the decision chose.
-const CHANNEL: [&str; 2] = ["/channel", "/answer/channel"];
-
 /// A stored flag.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FlagView {
@@ -29,7 +19,9 @@ pub struct FlagView {
     pub raised_at: Timestamp,
     /// The channel that the decision chose, if it chose one.
     pub channel: Option<String>,
-    /// What is at stake, where the flag says so.
+    /// Most contacts by that channel a day that the policy allows, all customers together.
+    pub daily_capacity: Option<u32>,
+    /// What is at stake in minor units, where the flag says so. It only ranks: all of a house are taken for one currency.
     pub at_stake: Option<f64>,
     /// The score.
     pub score: f64,
@@ -49,11 +41,11 @@ impl FlagView {
             policy: text("policy")?.to_owned(),
             kind: text("kind")?.to_owned(),
             raised_at: Timestamp::parse(text("raised_at")?).ok()?,
-            channel: CHANNEL
-                .iter()
-                .find_map(|place| body.pointer(place)?.as_str())
-                .map(str::to_owned),
-            at_stake: AT_STAKE.iter().find_map(|place| body.pointer(place)?.as_f64()),
+            channel: body.pointer("/plan/channel").and_then(Value::as_str).map(str::to_owned),
+            daily_capacity: body
+                .pointer("/plan/daily_capacity")
+                .and_then(|most| u32::try_from(most.as_u64()?).ok()),
+            at_stake: body.pointer("/plan/at_stake_minor").and_then(Value::as_f64),
             score: body.pointer("/score/value").and_then(Value::as_f64).unwrap_or_default(),
             body,
         })
@@ -99,13 +91,12 @@ pub(crate) mod tests {
             (FlagId(7u128.to_be_bytes()), None, 0.71)
         );
         assert!(view.wants_contact());
-        body["at_stake"] = json!({"minor": 12_300, "currency": "EUR"});
-        body["channel"] = json!("phone");
+        body["plan"] = json!({"channel": "phone", "daily_capacity": 40, "at_stake_minor": 12_300, "currency": "EUR"});
         body["kind"] = json!("held_out");
         let view = read(&body);
         assert_eq!(
-            (view.at_stake, view.channel.as_deref()),
-            (Some(12_300.0), Some("phone"))
+            (view.at_stake, view.channel.as_deref(), view.daily_capacity),
+            (Some(12_300.0), Some("phone"), Some(40))
         );
         assert!(!view.wants_contact());
         assert!(FlagView::read(b"{}").is_none() && FlagView::read(b"\xff").is_none());

@@ -43,6 +43,10 @@ reasons! {
     Stale = "stale";
     /// Not eligible under the policy in force.
     Ineligible = "ineligible";
+    /// The customer waits for the answer to a complaint.
+    OpenComplaint = "open_complaint";
+    /// The channel that the flag names is closed: unsubscribed, reported as spam, bounced.
+    NoChannel = "no_channel";
 }
 
 /// What the gate says.
@@ -85,7 +89,9 @@ pub struct Standing {
     pub last_purchase: Option<Timestamp>,
     /// Whether the customer's record still holds this flag as the policy's open one.
     pub flag_is_open: bool,
-    /// Not to be contacted before this instant (quiet hours, a silent source).
+    /// What else the policy in force has against a contact.
+    pub objection: Option<Reason>,
+    /// Not to be contacted before this instant (a contact a short while ago, a silent source, closed hours).
     pub not_before: Option<Timestamp>,
 }
 
@@ -110,6 +116,8 @@ pub fn judge(flag: &FlagView, standing: Option<&Standing>, max_age: Duration, no
         Verdict::Drop(Reason::Bought)
     } else if !standing.flag_is_open {
         Verdict::Drop(Reason::Recalled)
+    } else if let Some(reason) = standing.objection {
+        Verdict::Drop(reason)
     } else if now.ms_since(flag.raised_at) > max_age_ms {
         Verdict::Drop(Reason::Stale)
     } else {
@@ -143,6 +151,9 @@ mod tests {
     fn each_reason_stops_a_contact_and_nothing_else_does() {
         let at = |text| Timestamp::parse(text).unwrap();
         check(|_, _| {}, Verdict::Send);
+        for reason in [Reason::OpenComplaint, Reason::NoChannel, Reason::Ineligible] {
+            check(|now, _| now.objection = Some(reason), Verdict::Drop(reason));
+        }
         check(
             |_, flag| flag["kind"] = "held_out".into(),
             Verdict::Drop(Reason::HeldOut),

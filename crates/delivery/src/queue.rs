@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
 use vigie_event::json::Receipt;
-use vigie_event::{Channel, Event, FlagId, Timestamp, Workspace};
+use vigie_event::{Channel, Day, Event, FlagId, Signal, Timestamp, Workspace};
 use vigie_store::{Store, StoreError};
 
 /// Flags of a workspace that wait at most; more wait in the store.
@@ -92,6 +92,8 @@ outcomes! {
     Returned = "returned";
     /// The customer is lost.
     Lost = "lost";
+    /// The flag was wrong: there was nothing to win back.
+    Wrong = "wrong";
 }
 
 impl Outcome {
@@ -99,6 +101,19 @@ impl Outcome {
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|outcome| outcome.name() == name)
+    }
+
+    /// What it says of the flag and of the customer, as signals.
+    const fn signals(self) -> &'static [Signal] {
+        match self {
+            Self::Contacted => &[Signal::RelanceContacted],
+            // The customer's own answer: what tells which channel they respond to.
+            Self::Reached | Self::Refused => &[Signal::RelanceContacted, Signal::ContactAnswered],
+            Self::NoAnswer => &[Signal::ContactOutcome],
+            Self::Returned => &[Signal::RelanceReturned],
+            Self::Lost => &[Signal::RelanceLost],
+            Self::Wrong => &[Signal::RelanceRecalled],
+        }
     }
 }
 
@@ -185,6 +200,26 @@ enum Change {
     Free(FlagId, Timestamp, u32),
     /// The flag has its outcome, or was dropped.
     Closed(FlagId),
+    /// So many flags of a policy and channel were handed out on that day for the first time.
+    Spent(Capacity, u32),
+}
+
+/// Whose capacity, on which day (UTC).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Capacity {
+    day: Day,
+    policy: String,
+    channel: Option<String>,
+}
+
+impl Capacity {
+    fn of(item: &Item, now: Timestamp) -> Self {
+        Self {
+            day: now.day(),
+            policy: item.policy.clone(),
+            channel: item.channel.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -194,6 +229,8 @@ struct Waiting {
     /// Most urgent last; among equals the first raised.
     order: BTreeSet<Place>,
     by_age: BTreeSet<(Timestamp, FlagId)>,
+    /// Contacts handed out, of the newest day only.
+    spent: BTreeMap<Capacity, u32>,
 }
 
 impl Waiting {
@@ -212,6 +249,10 @@ impl Waiting {
                 }
             }
             Change::Closed(id) => self.close(id),
+            Change::Spent(capacity, count) => {
+                self.spent.retain(|known, _| known.day >= capacity.day);
+                let _ = self.spent.insert(capacity, count);
+            }
         }
     }
 
@@ -224,7 +265,14 @@ impl Waiting {
 
     fn snapshot(&self) -> Vec<Change> {
         let items = self.items.iter().map(|(id, item)| Change::Item(*id, item.clone()));
-        items.chain([Change::Read(self.read.0, self.read.1)]).collect()
+        let spent = self
+            .spent
+            .iter()
+            .map(|(capacity, count)| Change::Spent(capacity.clone(), *count));
+        items
+            .chain(spent)
+            .chain([Change::Read(self.read.0, self.read.1)])
+            .collect()
     }
 
     /// Flags that the request is for and that are free, most urgent first.
@@ -330,6 +378,7 @@ impl<S: Store, G: Gate, R: Reports> Queue<S, G, R> {
         let mut held = desk.waiting.held(now);
         let until = now.plus_ms(i64::try_from(request.lease.as_millis()).unwrap_or(i64::MAX));
         let (mut changes, mut claimed) = (Vec::new(), Vec::new());
+        let (mut spent, mut events) = (BTreeMap::new(), Vec::new());
         for id in desk.waiting.candidates(request, now) {
             if claimed.len() == request.max {
                 break;
@@ -345,8 +394,25 @@ impl<S: Store, G: Gate, R: Reports> Queue<S, G, R> {
             let Some(flag) = self.pass(workspace, id, now, &mut changes).await? else {
                 continue;
             };
+            // The day's capacity goes to what is most at stake; a flag that was handed out before has had its share.
+            if let Some(most) = flag.daily_capacity.filter(|_| item.claims == 0) {
+                let capacity = Capacity::of(item, now);
+                let known = desk.waiting.spent.get(&capacity).copied().unwrap_or_default();
+                let used: &mut u32 = spent.entry(capacity).or_insert(known);
+                if *used >= most {
+                    continue;
+                }
+                *used += 1;
+            }
             let lease = item.claims + 1;
             let _ = held.insert(item.customer);
+            events.extend(event(
+                workspace,
+                &flag,
+                &said(id, lease, &request.agent),
+                Signal::RelanceClaimed,
+                now,
+            ));
             changes.push(Change::Free(id, until, lease));
             claimed.push(Claimed {
                 relance: flag.body,
@@ -354,8 +420,16 @@ impl<S: Store, G: Gate, R: Reports> Queue<S, G, R> {
                 until: until.to_string(),
             });
         }
-        // On the disk before anybody hears of it.
+        changes.extend(
+            spent
+                .into_iter()
+                .map(|(capacity, count)| Change::Spent(capacity, count)),
+        );
+        // On the disk before anybody hears of it; and in the log, where it is part of the flag's course.
         desk.commit(changes, true)?;
+        for event in events {
+            self.reports.append(event).await.map_err(QueueError::Log)?;
+        }
         Ok(claimed)
     }
 
@@ -403,8 +477,11 @@ impl<S: Store, G: Gate, R: Reports> Queue<S, G, R> {
         if leased && report.lease != Some(claims) {
             return Err(QueueError::LeaseLost);
         }
-        let event = event(workspace, &flag, report, now).ok_or(QueueError::Bad("the relance names nobody"))?;
-        self.reports.append(event).await.map_err(QueueError::Log)?;
+        for signal in report.outcome.signals() {
+            let event = event(workspace, &flag, report, *signal, now);
+            let event = event.ok_or(QueueError::Bad("the relance names nobody"))?;
+            self.reports.append(event).await.map_err(QueueError::Log)?;
+        }
         let change = match (report.outcome, item) {
             (_, None) => return Ok(()),
             (Outcome::NoAnswer, Some(item)) => Change::Free(report.id, now.plus_ms(NO_ANSWER_MS), item.claims),
@@ -515,21 +592,36 @@ fn item(flag: &FlagView) -> Item {
     }
 }
 
-/// The outcome as a canonical event. Its id is that of the flag, the outcome and the claim: sent again, it counts once.
-fn event(workspace: &Workspace, flag: &FlagView, report: &Report, now: Timestamp) -> Option<Event> {
+/// What a claim says, in the shape of a report.
+fn said(id: FlagId, lease: u32, agent: &str) -> Report {
+    Report {
+        id,
+        outcome: Outcome::Contacted,
+        lease: Some(lease),
+        channel: None,
+        agent: agent.to_owned(),
+        note: String::new(),
+    }
+}
+
+/// A claim or an outcome as a canonical event. Its id is that of the flag, the word and the claim: sent again, it counts once.
+fn event(workspace: &Workspace, flag: &FlagView, report: &Report, signal: Signal, now: Timestamp) -> Option<Event> {
     let lease = report.lease.unwrap_or(0);
-    let outcome = report.outcome.name();
+    let word = match signal {
+        Signal::RelanceClaimed => "claimed",
+        Signal::ContactAnswered => "answered",
+        _ => report.outcome.name(),
+    };
     let (field, person) = match flag.customer.strip_prefix("anonymous:") {
         Some(anonymous) => ("anonymous_id", anonymous),
         None => ("user_id", flag.customer.as_str()),
     };
+    let channel = report.channel.map(Channel::name);
+    let planned = || flag.channel.as_deref().filter(|name| Channel::parse(name).is_some());
     let mut text = json!({
-        "id": format!("relance:{}:{outcome}:{lease}", flag.id), "signal": "contact.outcome", "name": outcome,
-        "channel": report.channel.map(Channel::name).or(flag.channel.as_deref().filter(|name| Channel::parse(name).is_some())),
-        "properties": {
-            "relance_id": flag.id.to_string(), "policy": flag.policy, "result": outcome, "agent": report.agent,
-            "comment": report.note,
-        },
+        "id": format!("relance:{}:{word}:{lease}", flag.id), "signal": signal.name(), "name": word,
+        "flag_id": flag.id.to_string(), "channel": channel.or_else(planned),
+        "properties": {"policy": flag.policy, "result": word, "agent": report.agent, "comment": report.note},
     });
     let fields = text.as_object_mut()?;
     fields.retain(|_, value| !value.is_null());

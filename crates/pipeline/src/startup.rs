@@ -111,6 +111,20 @@ pub async fn inaugurate<L: Log>(log: &L, model: &str, policies: &str, at: Timest
     Ok(true)
 }
 
+/// Puts model and policies in force in every partition, from where the log stands now. The texts must be valid: a worker that
+/// meets others stops.
+pub async fn put_in_force<L: Log>(log: &L, model: &str, policies: &str, at: Timestamp) -> Result<(), WorkerError> {
+    let body = Body::Control(Control::Activate {
+        at,
+        model: model.into(),
+        policies: policies.into(),
+    });
+    let bytes = Bytes::from(Record::new(body).encode());
+    let records = (0..log.partitions()).map(|partition| (Partition(partition), bytes.clone()));
+    let _ = log.append(records.collect()).await?;
+    Ok(())
+}
+
 async fn survey<L: Log>(log: &L, states: &BTreeMap<Partition, PartitionState>) -> Result<Ahead, WorkerError> {
     let mut counts: BTreeMap<Workspace, u64> = BTreeMap::new();
     let ends = log.ends();

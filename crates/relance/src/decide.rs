@@ -17,9 +17,10 @@
 
 use crate::complaint::{Complaint, times};
 use crate::flag::{Flag, FlagKind, FlagReason, FlagScore, flag_id, holdout_draw, recall_id};
+use crate::outage::held;
 use crate::plan::{Plan, plan};
 use crate::policy::{Measure, Policy, PolicySet, Target, Terms};
-use crate::refusal::{Refusal, lasting};
+use crate::refusal::{Pause, Refusal, lasting};
 use crate::row::Row;
 use vigie_event::{CustomerKey, DAY_MS, FlagId, Signal, Timestamp};
 use vigie_scoring::state::{Course, Phase, PolicyState, RaisedFlag};
@@ -114,7 +115,7 @@ fn evaluate_one(set: &PolicySet, policy: &Policy, look: &mut Look<'_>, decisions
         entry.refused = None;
     }
     let may_flag = reading.reached && entry.armed && entry.cooldown_until.is_none_or(|until| until <= now);
-    let reason = || lasting(policy, look.key, look.state, look.scorer.features(), now);
+    let reason = || lasting(&set.outages, policy, look.key, look.state, look.scorer.features(), now);
     if !may_flag {
         // A refusal whose reason no longer holds (a purchase, a link, a consent) must not hide the next crossing.
         if entry.refused.is_some() {
@@ -128,7 +129,15 @@ fn evaluate_one(set: &PolicySet, policy: &Policy, look: &mut Look<'_>, decisions
         }
     } else {
         let levels = (reading.value, terms.rearm_below);
-        match plan(set, policy, look.state, look.scorer, now, levels) {
+        let unheard = held(&set.outages, policy, terms.threshold, look.state, look.scorer, now);
+        let plan = match unheard {
+            Some(until) => Err(Pause {
+                reason: Refusal::SourceOutage,
+                until,
+            }),
+            None => plan(set, policy, look, levels),
+        };
+        match plan {
             Err(pause) => {
                 entry.refused = None;
                 entry.cooldown_until = Some(pause.until.max(now.plus_ms(1)));
@@ -227,7 +236,7 @@ pub fn next_due(
     earliest
 }
 
-fn terms_for<'a>(
+pub(crate) fn terms_for<'a>(
     policy: &'a Policy,
     key: &CustomerKey,
     state: &CustomerState,
@@ -281,7 +290,7 @@ fn started(clock: Measure, state: &CustomerState) -> Option<Timestamp> {
     }
 }
 
-fn days_ms(days: f64) -> i64 {
+pub(crate) fn days_ms(days: f64) -> i64 {
     (days * DAY_MS as f64) as i64
 }
 

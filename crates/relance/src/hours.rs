@@ -58,6 +58,20 @@ impl Calendar {
             .filter(|hour| hour.from < hour.to && self.closed(hour.from).is_none() && self.closed(hour.to.plus_ms(-1)).is_none())
     }
 
+    /// The first instant from `now` on at which a contact may be made; `now` itself when it may. Where a year brings none, in a
+    /// year.
+    #[must_use]
+    pub fn open_from(&self, now: Timestamp) -> Timestamp {
+        let year = 366 * 24;
+        match self.closed(now) {
+            None => now,
+            Some(_) => self
+                .open_hours(now, year)
+                .next()
+                .map_or(now.plus_ms(i64::from(year) * HOUR_MS), |hour| hour.from),
+        }
+    }
+
     /// Why no contact is made at an instant; `None` when one may be.
     #[must_use]
     pub fn closed(&self, at: Timestamp) -> Option<Closed> {

@@ -15,11 +15,15 @@ mod flag;
 mod holidays;
 mod hours;
 mod nearest;
+mod outage;
 mod plan;
 mod policy;
 mod predicate;
 mod refusal;
+mod rehearsal;
+pub mod report;
 mod row;
+mod stage;
 pub mod statistics;
 mod worth;
 
@@ -29,11 +33,14 @@ pub use decide::{Decision, Look, evaluate, next_due};
 pub use flag::{Flag, FlagKind, FlagReason, FlagScore};
 pub use holidays::Country;
 pub use hours::{Closed, OpenHour};
+pub use outage::Outage;
 pub use plan::{Plan, PlanReason};
 pub use policy::{
-    Calendar, Economics, Eligible, Level, MarketingConsent, Measure, Offer, Play, Policy, PolicyError, PolicySet,
-    Pressure, QuietHours, Segment, Stop, Target, Terms, Zone,
+    Calendar, Economics, Eligible, Group, Level, MarketingConsent, Measure, Offer, Play, Policy, PolicyError,
+    PolicySet, Pressure, QuietHours, Segment, Stop, Target, Terms, Zone,
 };
 pub use predicate::{COLUMNS, Predicate, PredicateError};
-pub use refusal::Refusal;
+pub use refusal::{Objection, Refusal, objection};
+pub use rehearsal::{Contacts, Rehearsal, Rehearsed};
 pub use row::Row;
+pub use stage::LifeStage;

@@ -2,13 +2,15 @@
 //! all is decided before; what is found out here can only pause it.
 
 use crate::complaint::Complaint;
+use crate::decide::Look;
 use crate::hours::best;
 use crate::policy::{Offer, Policy, PolicySet};
 use crate::refusal::{Pause, Refusal, allowed, free_again, pause};
+use crate::row::Row;
 use crate::worth::{Stake, response, units};
 use serde::{Deserialize, Serialize};
 use vigie_event::{Channel, Currency, DAY_MS, Timestamp};
-use vigie_scoring::{CustomerState, ScoreKind, Scorer};
+use vigie_scoring::{CustomerState, ScoreKind};
 
 /// How a contact is to be made. What is absent is left to whoever makes it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -62,13 +64,13 @@ struct Choice<'a> {
 pub(crate) fn plan(
     set: &PolicySet,
     policy: &Policy,
-    state: &CustomerState,
-    scorer: &Scorer<'_>,
-    now: Timestamp,
+    look: &Look<'_>,
     (risk, healthy): (f64, f64),
 ) -> Result<Plan, Pause> {
+    let (state, scorer, now) = (&*look.state, look.scorer, look.now);
+    let calendar = set.calendar_for(|| Row::of(look.key, state, scorer.features()));
     let is_service = policy.score.is_service();
-    if !is_service && let Some(pause) = pause(&set.pressure, state, now) {
+    if !is_service && let Some(pause) = pause(&set.pressure, state, &state.ledger, now) {
         return Err(pause);
     }
     let mut plan = Plan::default();
@@ -150,7 +152,7 @@ pub(crate) fn plan(
             "No purchase with an amount is known.".to_owned(),
         );
     }
-    let open = set.calendar.open_hours(now, policy.within_hours);
+    let open = calendar.open_hours(now, policy.within_hours);
     let whole = state.combined();
     let Some((hour, own)) = best(open, whole.hours()) else {
         return Err(Pause {
@@ -158,7 +160,7 @@ pub(crate) fn plan(
             until: now.plus_ms(DAY_MS),
         });
     };
-    if let Some(closed) = set.calendar.closed(now) {
+    if let Some(closed) = calendar.closed(now) {
         let text = match closed {
             crate::hours::Closed::Holiday(name) => format!("Not now: {name}."),
             _ => "Not now: nobody is contacted at this hour or on this day.".to_owned(),
@@ -178,9 +180,9 @@ pub(crate) fn plan(
             "Too little is known of the customer's hours: the first open one.".to_owned(),
         );
     }
-    plan.from = set.calendar.local(hour.from);
-    plan.to = set.calendar.local(hour.to);
-    plan.time_zone = set.calendar.zone.name().to_owned();
+    plan.from = calendar.local(hour.from);
+    plan.to = calendar.local(hour.to);
+    plan.time_zone = calendar.zone.name().to_owned();
     if grave {
         plan.channel = Some(Channel::Phone.to_string());
     }

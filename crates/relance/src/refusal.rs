@@ -5,10 +5,11 @@
 //! a lasting reason, and never shortens a pause: so between two events there is nothing to be looked at but the pause's end.
 
 use crate::complaint::{Complaint, times};
-use crate::policy::{MarketingConsent, Offer, Policy, Pressure};
+use crate::outage::{Outage, is_silent};
+use crate::policy::{Eligible, MarketingConsent, Offer, Policy, PolicySet, Pressure};
 use crate::row::Row;
 use std::collections::BTreeMap;
-use vigie_event::{Channel, ConsentState, CustomerKey, DAY_MS, Day, Purpose, Signal, Timestamp};
+use vigie_event::{Channel, ConsentState, CustomerKey, DAY_MS, Day, FlagId, Purpose, Signal, Timestamp};
 use vigie_scoring::state::{ConsentRecord, Ledger};
 use vigie_scoring::{CustomerState, Features};
 
@@ -64,6 +65,11 @@ refusals! {
     Unprofitable = 14, "unprofitable";
     /// There is no hour for a contact in time: quiet hours, quiet days, holidays. Pauses for a day.
     Quiet = 15, "quiet";
+    /// A source that tells about the customer is, or was, silent. Lasts while it is; afterwards pauses for as long as its
+    /// silence is part of the customer's.
+    SourceOutage = 16, "source_outage";
+    /// What is known of the customer is older than the policy allows.
+    StaleData = 17, "stale_data";
 }
 
 /// A reason that ends by itself.
@@ -75,6 +81,7 @@ pub(crate) struct Pause {
 
 /// The first reason that lasts.
 pub(crate) fn lasting(
+    outages: &[Outage],
     policy: &Policy,
     key: &CustomerKey,
     state: &CustomerState,
@@ -89,12 +96,9 @@ pub(crate) fn lasting(
     let active_days = features
         .engagement
         .map_or(0, |engagement| engagement.x.saturating_add(1));
-    let silent_days = features
-        .engagement
-        .map_or(i64::MAX, |engagement| now.ms_since(engagement.last) / DAY_MS);
     let objected = said(Purpose::Profiling) == Some(ConsentState::Refused)
         || (!is_service && marketing == Some(ConsentState::Refused));
-    // Rights come first: they are reasons that no setting can overrule. The last one alone depends on time.
+    // Rights come first: they are reasons that no setting can overrule. The last ones alone depend on time.
     if objected {
         Some(Refusal::Objected)
     } else if !is_service
@@ -120,10 +124,25 @@ pub(crate) fn lasting(
         Some(Refusal::NotEligible)
     } else if !policy.channels.is_empty() && allowed(policy, state).next().is_none() {
         Some(Refusal::NoChannel)
-    } else if silent_days > i64::from(eligible.max_silence_days) {
-        Some(Refusal::GoneTooLong)
+    } else if is_silent(outages, policy, state) {
+        Some(Refusal::SourceOutage)
     } else {
-        None
+        outdated(eligible, features, state.last_received, now)
+    }
+}
+
+/// Of the two reasons that come with time the one that came first, so that silence never changes it.
+fn outdated(eligible: &Eligible, features: &Features, heard: Timestamp, now: Timestamp) -> Option<Refusal> {
+    let over = |since: Timestamp, days: u32| since.plus_ms((i64::from(days) + 1) * DAY_MS);
+    let gone = features.engagement.map_or(Timestamp(i64::MIN), |engagement| {
+        over(engagement.last, eligible.max_silence_days)
+    });
+    let stale = over(heard, eligible.max_data_age_days);
+    match (gone <= now, stale <= now) {
+        (true, true) if stale < gone => Some(Refusal::StaleData),
+        (true, _) => Some(Refusal::GoneTooLong),
+        (false, true) => Some(Refusal::StaleData),
+        (false, false) => None,
     }
 }
 
@@ -147,8 +166,58 @@ fn may_mail(state: &CustomerState) -> bool {
         && bounced.is_none_or(|bounced| arrived.is_some_and(|arrived| arrived > bounced))
 }
 
+/// What stands against a contact that is about to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Objection {
+    /// Why.
+    pub reason: Refusal,
+    /// Until when, where it ends by itself or may end at any time; `None`: this contact is not to be made at all.
+    pub until: Option<Timestamp>,
+}
+
+/// Time after which it is asked again whether a source still is silent.
+const ASK_AGAIN_MS: i64 = 10 * 60_000;
+
+/// What stands now against the contact that a flag of a policy asks for, by the channel that its plan names: everything that
+/// would have refused the flag or paused the policy, whatever the score. Contacts that were made for this very flag do not
+/// count against it.
+#[must_use]
+pub fn objection(
+    set: &PolicySet,
+    policy: &Policy,
+    key: &CustomerKey,
+    state: &CustomerState,
+    (flag, channel): (FlagId, Option<Channel>),
+    now: Timestamp,
+) -> Option<Objection> {
+    let never = |reason| Objection { reason, until: None };
+    let waits = |pause: Pause| Objection {
+        reason: pause.reason,
+        until: Some(pause.until),
+    };
+    match lasting(&set.outages, policy, key, state, &Features::of(state), now) {
+        Some(Refusal::SourceOutage) => {
+            return Some(Objection {
+                reason: Refusal::SourceOutage,
+                until: Some(now.plus_ms(ASK_AGAIN_MS)),
+            });
+        }
+        Some(reason) => return Some(never(reason)),
+        None => {}
+    }
+    if policy.score.is_service() {
+        return None;
+    }
+    if channel == Some(Channel::Email) && !may_mail(state) {
+        return Some(never(Refusal::NoChannel));
+    }
+    let mut others = state.ledger.clone();
+    others.contacts.retain(|contact| contact.flag != Some(flag));
+    pause(&set.pressure, state, &others, now).map(waits)
+}
+
 /// What pauses marketing for now, whatever the channel.
-pub(crate) fn pause(pressure: &Pressure, state: &CustomerState, now: Timestamp) -> Option<Pause> {
+pub(crate) fn pause(pressure: &Pressure, state: &CustomerState, ledger: &Ledger, now: Timestamp) -> Option<Pause> {
     let days = |days: u32| i64::from(days) * DAY_MS;
     let last = |signal| times(state, signal).map(|times| times.last);
     let ticket = last(Signal::TicketOpened).filter(|opened| last(Signal::TicketClosed) < Some(*opened));
@@ -158,11 +227,11 @@ pub(crate) fn pause(pressure: &Pressure, state: &CustomerState, now: Timestamp) 
         reason: Refusal::InboundContact,
         until: at.plus_ms(days(pressure.suspend_days)),
     });
-    let rested = state.ledger.contacts.last().map(|contact| Pause {
+    let rested = ledger.contacts.last().map(|contact| Pause {
         reason: Refusal::RecentAttention,
         until: contact.at.plus_ms(days(pressure.gap_days)),
     });
-    let capped = free_again(&state.ledger, None, pressure.max_contacts, pressure.window_days, now).map(|until| Pause {
+    let capped = free_again(ledger, None, pressure.max_contacts, pressure.window_days, now).map(|until| Pause {
         reason: Refusal::Capped,
         until,
     });

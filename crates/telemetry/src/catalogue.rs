@@ -330,9 +330,10 @@ catalogue! {
     RELANCE_REFUSALS = "vigie_relance_refusals_total", Kind::Counter, Count,
         [bounded("policy", 100, "policies of the configuration"), closed("reason", &["objected", "no_consent", "anonymous",
             "few_purchases", "many_purchases", "little_activity", "gone_too_long", "not_eligible", "no_channel",
-            "open_complaint", "inbound_contact", "recent_attention", "capped", "unprofitable", "quiet"])],
+            "open_complaint", "inbound_contact", "recent_attention", "capped", "unprofitable", "quiet", "source_outage",
+            "stale_data"])],
         "Customers at a policy's threshold who were not flagged, by the reason; once for each time the reason is met.",
-        "capped or recent_attention rising: other tools contact the same people. unprofitable: costs or margin are wrong.";
+        "capped or recent_attention rising: other tools contact the same people. unprofitable: costs or margin are wrong. source_outage: an outage of the policy file holds flags; add its end when it is over.";
     FLAG_ENDS = "vigie_flag_ends_total", Kind::Counter, Count,
         [bounded("policy", 100, "policies of the configuration"), closed("end", &["returned", "lost", "recalled",
             "held_out_returned", "held_out_lost", "held_out_recalled"])],

@@ -134,6 +134,10 @@ closed_label! {
         Unprofitable = "unprofitable",
         /// No hour for a contact in time.
         Quiet = "quiet",
+        /// A source that tells about the customer is, or was, silent.
+        SourceOutage = "source_outage",
+        /// What is known of the customer is too old.
+        StaleData = "stale_data",
     }
 }
 

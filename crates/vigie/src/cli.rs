@@ -85,7 +85,8 @@ enum Command {
     Rebuild(commands_past::RebuildArgs),
     Replay(Box<crate::replay::Replay>),
     Import(Box<crate::importing::ImportArgs>),
-    /// Check a policy file, or compare two
+    Report(crate::report::ReportArgs),
+    /// Check a policy file, compare two, rehearse one, put it in force
     #[command(subcommand)]
     Policy(crate::policy::PolicyCommand),
     Fit(crate::fitting::Fit),
@@ -333,6 +334,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Rebuild(rebuild) => rebuild.run(),
         Command::Replay(replay) => crate::replay::replay(&replay),
         Command::Import(import) => import.run(),
+        Command::Report(report) => report.run(),
         Command::Policy(policy) => policy.run(),
         Command::Fit(fit) => fit.run(),
         Command::Backtest(backtest) => backtest.run(),

@@ -45,6 +45,18 @@ impl Server {
         self.answer(request.send_empty())
     }
 
+    /// Sends a text; the status and the body of the answer, whatever they are.
+    pub(crate) fn post_text(&self, path: &str, text: &str) -> Result<(u16, String)> {
+        let request = self
+            .agent
+            .post(format!("{}{path}", self.url))
+            .header("Authorization", format!("Bearer {}", self.key))
+            .header("Content-Type", "application/toml");
+        let mut answer = request.send(text).with_context(|| self.silent())?;
+        let body = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_string()?;
+        Ok((answer.status().as_u16(), body))
+    }
+
     /// Sends a JSON document that may be sent again: "come back" and silence are told apart from what is final.
     pub(crate) fn send(&self, path: &str, body: &str) -> Result<Sent> {
         let request = self
@@ -115,8 +127,11 @@ impl Server {
 
     /// An answer that is a text.
     pub(crate) fn text(&self, path: &str) -> Result<String> {
-        let answer = self.agent.get(format!("{}{path}", self.url)).call();
-        let mut answer = answer.with_context(|| self.silent())?;
+        let request = self
+            .agent
+            .get(format!("{}{path}", self.url))
+            .header("Authorization", format!("Bearer {}", self.key));
+        let mut answer = request.call().with_context(|| self.silent())?;
         let text = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_string()?;
         if !answer.status().is_success() {
             bail!("{} at {}{path}", answer.status(), self.url);

@@ -31,7 +31,7 @@ pub(crate) struct Crew {
     pub(crate) metrics: Metrics,
     pub(crate) status: StatusHandle,
     /// Texts of the model and of the policies to put in force.
-    pub(crate) active: (String, String),
+    pub(crate) active: crate::activation::Texts,
     pub(crate) clock: Clock,
     pub(crate) options: LiveOptions,
     pub(crate) connection: Connection,
@@ -130,7 +130,8 @@ impl Crew {
             .await?
             .keeping_judgements();
         let _events = worker.survey().await?;
-        if worker.activate(&self.active.0, &self.active.1, (self.clock)()).await? {
+        let active = self.active.load_full();
+        if worker.activate(&active.0, &active.1, (self.clock)()).await? {
             tracing::info!("put model and policies in force");
         }
         Ok(worker)

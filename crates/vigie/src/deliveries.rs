@@ -20,15 +20,16 @@ use std::time::Duration;
 use tokio::sync::watch;
 use vigie_delivery::http::{Access, Desk};
 use vigie_delivery::{
-    Destinations, FlagView, Gate, GateError, HttpExit, Kind, Lane, LaneHandle, Queue, Reports, Standing, Verdict, judge,
+    Destinations, FlagView, Gate, GateError, HttpExit, Kind, Lane, LaneHandle, Queue, Reason, Reports, Standing,
+    Verdict, judge,
 };
-use vigie_event::{CustomerKey, Event, PersonId, PolicyId, Purpose, Signal, Timestamp, Workspace};
+use vigie_event::{Channel, CustomerKey, Event, PersonId, PolicyId, Purpose, Signal, Timestamp, Workspace};
 use vigie_ingestion::intake::{Intake, Outcome};
 use vigie_ingestion::keys::{KeyKind, Keys};
 use vigie_kafka::outputs::Outputs;
-use vigie_relance::{MarketingConsent, PolicySet};
-use vigie_scoring::CustomerState;
+use vigie_relance::{MarketingConsent, PolicySet, Refusal, Row, objection};
 use vigie_scoring::state::MAX_LINKS;
+use vigie_scoring::{CustomerState, Features};
 use vigie_serve::Active;
 use vigie_store::Store;
 use vigie_telemetry::Metrics;
@@ -118,7 +119,10 @@ impl Deliveries {
         let queue = Queue::new(
             config.data.dir.join("queue"),
             Arc::clone(parts.store),
-            Arc::new(parts.records(age)),
+            Arc::new(Records {
+                hours: true,
+                ..parts.records(age)
+            }),
             Door(parts.intake.clone()),
             age,
             Arc::clone(parts.clock),
@@ -255,6 +259,7 @@ impl Parts<'_> {
             store: Arc::clone(self.store),
             active: Arc::clone(self.active),
             max_age,
+            hours: false,
         }
     }
 }
@@ -264,20 +269,27 @@ struct Records {
     store: Arc<AnyStore>,
     active: Arc<ArcSwap<Active>>,
     max_age: Duration,
+    /// Whether who passes the gate makes the contact at once, so that closed hours close the gate as well. A message carries
+    /// its hours in its plan.
+    hours: bool,
 }
 
 impl Gate for Records {
     async fn ask(&self, workspace: &Workspace, flag: &FlagView, now: Timestamp) -> Result<Verdict, GateError> {
         let record = self.record(workspace, flag).await?;
         let active = self.active.load();
-        let standing = record.map(|record| standing(&record, flag, &active.policies));
+        let standing = record.map(|(key, record)| standing(&key, &record, flag, &active.policies, self.hours, now));
         Ok(judge(flag, standing.as_ref(), self.max_age, now))
     }
 }
 
 impl Records {
     /// The record of the flag's customer, behind the links that lead away from the id.
-    async fn record(&self, workspace: &Workspace, flag: &FlagView) -> Result<Option<CustomerState>, GateError> {
+    async fn record(
+        &self,
+        workspace: &Workspace,
+        flag: &FlagView,
+    ) -> Result<Option<(CustomerKey, CustomerState)>, GateError> {
         let person = match flag.customer.strip_prefix("anonymous:") {
             Some(anonymous) => PersonId::anonymous(anonymous),
             None => PersonId::known(&flag.customer),
@@ -292,7 +304,7 @@ impl Records {
             };
             let record = CustomerState::decode(&bytes).map_err(|error| GateError(error.to_string()))?;
             match record.linked_to.clone() {
-                None => return Ok(Some(record)),
+                None => return Ok(Some((key, record))),
                 Some(elsewhere) => person = elsewhere,
             }
         }
@@ -301,19 +313,54 @@ impl Records {
 }
 
 /// What a record says that concerns a contact.
-fn standing(record: &CustomerState, flag: &FlagView, policies: &PolicySet) -> Standing {
+fn standing(
+    key: &CustomerKey,
+    record: &CustomerState,
+    flag: &FlagView,
+    policies: &PolicySet,
+    hours: bool,
+    now: Timestamp,
+) -> Standing {
     let said = |purpose: Purpose| record.consent.get(&purpose).map(|said| said.state);
     let id = PolicyId::new(&flag.policy).ok();
     let policy = id.as_ref().and_then(|id| policies.policy(id));
     let entry = id.as_ref().and_then(|id| record.ledger.policies.get(id));
+    let channel = flag.channel.as_deref().and_then(Channel::parse);
+    let objection = policy.and_then(|policy| objection(policies, policy, key, record, (flag.id, channel), now));
+    let opens = || {
+        let row = || Row::of(key, record, &Features::of(record));
+        policies.calendar_for(row).open_from(now)
+    };
+    let is_service = policy.is_some_and(|policy| policy.score.is_service());
     Standing {
         profiling: said(Purpose::Profiling),
-        marketing: said(Purpose::Marketing),
-        needs_consent: policy.is_none_or(|policy| policy.eligible.marketing_consent == MarketingConsent::Granted),
-        last_purchase: record.combined().signal(Signal::Purchase).map(|purchase| purchase.last),
-        flag_is_open: entry
-            .is_some_and(|entry| !entry.armed && entry.last_flag.is_some_and(|raised| raised.id == flag.id)),
-        not_before: None,
+        // What is owed to somebody who complained is no marketing.
+        marketing: said(Purpose::Marketing).filter(|_| !is_service),
+        needs_consent: policy
+            .is_none_or(|policy| !is_service && policy.eligible.marketing_consent == MarketingConsent::Granted),
+        last_purchase: record
+            .combined()
+            .signal(Signal::Purchase)
+            .filter(|_| !is_service)
+            .map(|purchase| purchase.last),
+        flag_is_open: entry.is_some_and(|entry| {
+            let is_last = entry.last_flag.is_some_and(|raised| raised.id == flag.id);
+            is_last && !entry.armed && entry.course.is_none_or(|course| course.phase.is_open())
+        }),
+        objection: objection
+            .filter(|objection| objection.until.is_none())
+            .map(|objection| match objection.reason {
+                Refusal::OpenComplaint => Reason::OpenComplaint,
+                Refusal::NoChannel => Reason::NoChannel,
+                _ => Reason::Ineligible,
+            }),
+        not_before: [
+            objection.and_then(|objection| objection.until),
+            hours.then(opens).filter(|open| *open > now),
+        ]
+        .into_iter()
+        .flatten()
+        .max(),
     }
 }
 
@@ -436,5 +483,152 @@ impl Remote {
         let server = Server::new(&self.url, &self.key);
         let answer = server.ask(&format!("/v1/deliveries/{destination}/{what}"), body)?;
         serde_json::from_slice(&answer.body).context("the answer is not JSON")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vigie_delivery::Reason;
+    use vigie_event::{ConsentState, Currency, DAY_MS, Money};
+    use vigie_relance::{Decision, Flag, Look, evaluate, note};
+    use vigie_scoring::state::ConsentRecord;
+    use vigie_scoring::{Model, Observation, Scorer};
+
+    const NOW: Timestamp = Timestamp(1_800_000_000_000);
+    const POLICIES: &str = "[calendar]\nquiet-hours = \"00:00-00:00\"\n[[policy]]\nid = \"keep\"\nscore = \"attrition\"\nthreshold = 0.6\n\
+        where = \"purchases < 12\"\n[[policy.channel]]\nname = \"email\"\n[[policy.channel]]\nname = \"phone\"\ncost = 0.1\n";
+
+    fn key() -> CustomerKey {
+        CustomerKey::new(Workspace::new("shop").unwrap(), PersonId::known("ann").unwrap())
+    }
+
+    fn act(state: &mut CustomerState, signal: Signal, at: Timestamp, flag: Option<vigie_event::FlagId>) {
+        let euro = Currency::parse("EUR").unwrap();
+        let observation = Observation {
+            at,
+            signal,
+            channel: signal.default_channel(),
+            money: signal.is_purchase().then_some(Money {
+                minor: 5_000,
+                currency: euro,
+            }),
+            human: true,
+        };
+        let _ = state.fold(&key().person, &observation);
+        state.last_received = at;
+        note(&mut state.ledger, signal, observation.channel, at, flag);
+    }
+
+    /// Somebody who was flagged now.
+    fn flagged(policies: &PolicySet) -> (CustomerState, FlagView) {
+        let model = Model::shipped().unwrap();
+        let mut state = CustomerState::default();
+        for week in 0..8 {
+            act(
+                &mut state,
+                Signal::Purchase,
+                NOW.plus_ms((week * 7 - 180) * DAY_MS),
+                None,
+            );
+        }
+        let copy = state.clone();
+        let (scorer, key) = (Scorer::of(&copy, &model), key());
+        let mut look = Look {
+            key: &key,
+            state: &mut state,
+            scorer: &scorer,
+            model: &model,
+            now: NOW,
+            purchase: None,
+        };
+        let mut decisions = evaluate(policies, &mut look);
+        let Some(Decision::Flag { flag, .. }) = decisions.pop() else {
+            panic!("nobody is flagged")
+        };
+        let flag: Flag = *flag;
+        (state, FlagView::read(&serde_json::to_vec(&flag).unwrap()).unwrap())
+    }
+
+    /// F63: whatever happened while the flag waited, nobody is contacted who must not be (any more).
+    #[test]
+    fn what_happens_while_a_flag_waits_stops_it() {
+        let policies = PolicySet::parse(POLICIES).unwrap();
+        let later = NOW.plus_ms(3_600_000);
+        let with = |policies: &PolicySet, change: &dyn Fn(&mut CustomerState, &FlagView)| {
+            let (mut state, flag) = flagged(policies);
+            change(&mut state, &flag);
+            let standing = standing(&key(), &state, &flag, policies, false, later);
+            judge(&flag, Some(&standing), Duration::from_hours(48), later)
+        };
+        let after = |change: &dyn Fn(&mut CustomerState, &FlagView)| with(&policies, change);
+        let said = |purpose: Purpose| {
+            move |state: &mut CustomerState, _: &FlagView| {
+                let refused = ConsentState::Refused;
+                state.note_consent(
+                    purpose,
+                    ConsentRecord {
+                        at: NOW,
+                        state: refused,
+                    },
+                );
+            }
+        };
+        let did = |signal: Signal| {
+            move |state: &mut CustomerState, flag: &FlagView| {
+                act(
+                    state,
+                    signal,
+                    NOW.plus_ms(60_000),
+                    signal.name().starts_with("relance").then_some(flag.id),
+                );
+            }
+        };
+        assert_eq!(after(&|_, _| {}), Verdict::Send);
+        assert_eq!(after(&said(Purpose::Profiling)), Verdict::Drop(Reason::Objected));
+        assert_eq!(after(&said(Purpose::Marketing)), Verdict::Drop(Reason::Objected));
+        assert_eq!(after(&did(Signal::Purchase)), Verdict::Drop(Reason::Bought));
+        assert_eq!(
+            after(&did(Signal::ComplaintOpened)),
+            Verdict::Drop(Reason::OpenComplaint)
+        );
+        // The plan says e-mail, and the telephone would be open: the receiver was told e-mail.
+        assert_eq!(after(&did(Signal::EmailUnsubscribe)), Verdict::Drop(Reason::NoChannel));
+        assert_eq!(after(&did(Signal::EmailComplaint)), Verdict::Drop(Reason::NoChannel));
+        for end in [Signal::RelanceReturned, Signal::RelanceLost, Signal::RelanceRecalled] {
+            assert_eq!(after(&did(end)), Verdict::Drop(Reason::Recalled), "{end}");
+        }
+        // Taken up, or contacted for this very flag: it may be delivered again.
+        assert_eq!(after(&did(Signal::RelanceClaimed)), Verdict::Send);
+        assert_eq!(after(&did(Signal::RelanceContacted)), Verdict::Send);
+        // Somebody else has written, or the customer has called: it waits.
+        let gap = |verdict: Verdict, days: i64| {
+            assert_eq!(verdict, Verdict::Wait(NOW.plus_ms(60_000 + days * DAY_MS)));
+        };
+        gap(after(&did(Signal::EmailSent)), 3);
+        gap(after(&did(Signal::CallInbound)), 7);
+        // Other policies in force: not for her any more, or a source is silent.
+        let (state, flag) = flagged(&policies);
+        let other = |text: &str| {
+            let set = PolicySet::parse(text).unwrap();
+            let standing = standing(&key(), &state, &flag, &set, false, later);
+            judge(&flag, Some(&standing), Duration::from_hours(48), later)
+        };
+        let narrower = POLICIES.replace("purchases < 12", "purchases > 12");
+        assert_eq!(other(&narrower), Verdict::Drop(Reason::Ineligible));
+        let outage = format!("{POLICIES}[[outage]]\nsource = \"till\"\nfrom = \"{NOW}\"\n");
+        assert_eq!(other(&outage), Verdict::Wait(later.plus_ms(600_000)));
+    }
+
+    /// Who claims a flag calls at once: closed hours close the queue, and not the lanes.
+    #[test]
+    fn closed_hours_close_the_queue() {
+        let text = POLICIES.replace("00:00-00:00", "20:00-08:00");
+        let policies = PolicySet::parse(&text).unwrap();
+        let (state, flag) = flagged(&policies);
+        let night = Timestamp(NOW.day().start().0 + DAY_MS + 22 * 3_600_000);
+        let morning = Timestamp(NOW.day().start().0 + 2 * DAY_MS + 8 * 3_600_000);
+        let ask = |hours: bool| standing(&key(), &state, &flag, &policies, hours, night).not_before;
+        assert_eq!((ask(true), ask(false)), (Some(morning), None));
     }
 }

@@ -3,6 +3,7 @@
 //! It is the only place with clocks, randomness and the environment of the process, and it never holds a business rule:
 //! what an event means, how a score is computed and whom to contact is decided in the crates below.
 
+mod activation;
 mod auditor;
 mod backends;
 mod backup;
@@ -30,6 +31,7 @@ mod past;
 mod policy;
 mod privacy;
 mod replay;
+mod report;
 mod reserve;
 mod roles;
 mod server;

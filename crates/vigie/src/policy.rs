@@ -1,22 +1,33 @@
-//! `vigie policy check` and `vigie policy diff`: what a policy file says before it goes live, and what another one would say
-//! instead. This file reads files and words results; what is valid and what decides is in `vigie-relance`.
+//! `vigie policy check|diff|dry-run|reload`: what a policy file says before it goes live, what another one would say instead,
+//! what it would do with the present customers, and putting it in force. This file reads files and words results; what is valid
+//! and what decides is in `vigie-relance`.
 
+use crate::activation::rehearsed;
 use crate::cli::{Failure, Format, print};
-use anyhow::Context;
+use crate::clocks;
+use crate::past::House;
+use crate::past::commands::Source;
+use crate::server;
+use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use vigie_relance::{Policy, PolicyError, PolicySet, Terms};
+use vigie_scoring::Model;
 
-/// Check a policy file, or compare two
+/// Check a policy file, compare two, rehearse one, put it in force
 #[derive(Debug, Subcommand)]
 pub(crate) enum PolicyCommand {
     /// Check a policy file: exit 0 valid, 2 not; every fault with its line, and what was probably meant
     Check(Check),
     /// What another policy file would change: exit 0 nothing that decides, 1 something, 2 a file is not valid
     Diff(Diff),
+    /// What a policy file would do with the present customers: who would be flagged at once, held out, refused and why, at what cost
+    DryRun(DryRun),
+    /// Let a running server read its files again: exit 0 done, 2 not valid, and then nothing has changed
+    Reload(Reload),
 }
 
 /// Check a policy file
@@ -41,11 +52,38 @@ pub(crate) struct Diff {
     output: Format,
 }
 
+/// Rehearse a policy file
+#[derive(Debug, Args)]
+pub(crate) struct DryRun {
+    /// The file
+    file: PathBuf,
+    #[command(flatten)]
+    source: Source,
+    /// Whose customers; a key has its own
+    #[arg(long, default_value = "default")]
+    workspace: String,
+    /// Text for people, or JSON for machines
+    #[arg(long, short, value_enum, default_value_t = Format::Text)]
+    output: Format,
+}
+
+/// Put changed files in force
+#[derive(Debug, Args)]
+pub(crate) struct Reload {
+    #[command(flatten)]
+    source: Source,
+    /// Text for people, or JSON for machines
+    #[arg(long, short, value_enum, default_value_t = Format::Text)]
+    output: Format,
+}
+
 impl PolicyCommand {
     pub(crate) fn run(&self) -> Result<(), Failure> {
         match self {
             Self::Check(check) => check.run(),
             Self::Diff(diff) => diff.run(),
+            Self::DryRun(rehearsal) => rehearsal.run(),
+            Self::Reload(reload) => reload.run(),
         }
     }
 }
@@ -142,6 +180,102 @@ impl Diff {
             false => Err(Failure::Verdict(1)),
         }
     }
+}
+
+impl DryRun {
+    fn run(&self) -> Result<(), Failure> {
+        // A fault of the file is told with its name, wherever the customers are.
+        let set = read(&self.file)?;
+        let told = match self.source.local()? {
+            None => {
+                let text = std::fs::read_to_string(&self.file)?;
+                answered(&self.source.remote()?.post_text("/v1/policies/dry-run", &text)?)?
+            }
+            Some(config) => {
+                let workspace = vigie_event::Workspace::new(&self.workspace)
+                    .map_err(|error| Failure::Usage(format!("--workspace: {error}\n")))?;
+                crate::cli::runtime()?.block_on(async {
+                    let house = House::open(&config).await?;
+                    let model = Model::parse(&server::texts(&config)?.0)?;
+                    rehearsed(&*house.store, Some(&workspace), &set, &model, clocks::now()).await
+                })?
+            }
+        };
+        print(&match self.output {
+            Format::Json => format!("{told:#}\n"),
+            Format::Text => rehearsal(&told),
+        })
+    }
+}
+
+impl Reload {
+    fn run(&self) -> Result<(), Failure> {
+        let told = answered(&self.source.remote()?.post_text("/v1/policies/reload", "")?)?;
+        let text = |name: &str| told.get(name).and_then(Value::as_str).unwrap_or_default();
+        print(&match (self.output, told.get("changed").and_then(Value::as_bool)) {
+            (Format::Json, _) => format!("{told:#}\n"),
+            (Format::Text, Some(true)) => {
+                format!("put in force: model {}, policies {}\n", text("model"), text("policies"))
+            }
+            (Format::Text, _) => format!("nothing has changed: policies {}\n", text("policies")),
+        })
+    }
+}
+
+/// A server's answer; what it found wrong with files is the operator's to correct.
+fn answered((status, body): &(u16, String)) -> Result<Value, Failure> {
+    let told: Value = serde_json::from_str(body).with_context(|| format!("{status}: the answer is not JSON"))?;
+    let texts = |faults: &Value| -> String {
+        let faults = faults.as_array().into_iter().flatten().filter_map(Value::as_str);
+        faults.map(|fault| format!("{fault}\n")).collect()
+    };
+    match told.get("faults") {
+        Some(faults) => Err(Failure::Usage(texts(faults))),
+        None if *status < 300 => Ok(told),
+        None => {
+            let detail = told.get("detail").and_then(Value::as_str).unwrap_or_default();
+            Err(anyhow!("{status}: {detail}").into())
+        }
+    }
+}
+
+/// A rehearsal for people.
+fn rehearsal(told: &Value) -> String {
+    let number = |value: &Value, name: &str| value.get(name).and_then(Value::as_u64).unwrap_or_default();
+    let mut text = format!("{} customers; nothing was changed\n", number(told, "customers"));
+    for policy in told.get("policies").and_then(Value::as_array).into_iter().flatten() {
+        let name = policy.get("policy").and_then(Value::as_str).unwrap_or_default();
+        let Some(own) = policy.get("would") else { continue };
+        // Writing to a text cannot fail.
+        let _ = writeln!(
+            text,
+            "\n{name}\n  at the threshold {:>9}\n  flagged now      {:>9}\n  held out         {:>9}\n  resting          {:>9}",
+            number(own, "reached"),
+            number(own, "flagged"),
+            number(own, "held_out"),
+            number(own, "resting")
+        );
+        let object = |name: &str| own.get(name).and_then(Value::as_object).into_iter().flatten();
+        for (reason, count) in object("refused") {
+            let _ = writeln!(text, "  refused          {count:>9}  {reason}");
+        }
+        for (channel, contacts) in object("channels") {
+            let cost = contacts.get("cost").and_then(Value::as_f64).unwrap_or_default();
+            let days = contacts.get("days").and_then(Value::as_u64);
+            let days = days.map_or_else(String::new, |days| format!(", {days} days at its capacity"));
+            let _ = writeln!(
+                text,
+                "  by {channel:<13} {:>9}  cost {cost:.2}{days}",
+                number(contacts, "count")
+            );
+        }
+        for (currency, minor) in object("at_stake_minor") {
+            let exponent = vigie_event::Currency::parse(currency).map_or(2, vigie_event::Currency::exponent);
+            let major = minor.as_f64().unwrap_or_default() / 10f64.powi(exponent.cast_signed());
+            let _ = writeln!(text, "  at stake         {major:>12.2} {currency}");
+        }
+    }
+    text
 }
 
 /// One difference between two files.
@@ -273,10 +407,32 @@ fn shared(set: &PolicySet) -> BTreeMap<String, String> {
         ("gap-days", set.pressure.gap_days.to_string()),
         ("suspend-days", set.pressure.suspend_days.to_string()),
     ];
-    settings
+    let mut all: BTreeMap<String, String> = settings
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))
-        .collect()
+        .collect();
+    for group in &set.calendar.groups {
+        let country = group
+            .calendar
+            .country
+            .map_or_else(String::new, |of| format!(", {}", of.code()));
+        let value = format!("{}{country}", group.calendar.zone.name());
+        let _ = all.insert(format!("where {}", group.members.as_str()), value);
+    }
+    for outage in &set.outages {
+        let signals = outage.signals.iter().map(ToString::to_string).collect();
+        let to = outage.to.map_or_else(|| "now".to_owned(), |to| to.to_string());
+        let brings = if outage.signals.is_empty() {
+            "everything".to_owned()
+        } else {
+            list(signals)
+        };
+        let _ = all.insert(
+            format!("outage of {}", outage.source),
+            format!("{brings}, {} to {to}", outage.from),
+        );
+    }
+    all
 }
 
 /// A policy's settings, by name.
@@ -331,13 +487,17 @@ fn settings(policy: &Policy) -> BTreeMap<String, String> {
     let _ = all.insert(
         "eligible".to_owned(),
         format!(
-            "{} to {} purchase days, {} active days, silent for {} days at most, {}, consent {:?}",
+            "{} to {} purchase days, {} active days, silent for {} days at most, {}, consent {:?}{}",
             eligible.min_purchase_days,
             eligible.max_purchase_days,
             eligible.min_active_days,
             eligible.max_silence_days,
             if eligible.known_only { "known" } else { "known or not" },
-            eligible.marketing_consent
+            eligible.marketing_consent,
+            match eligible.max_data_age_days {
+                u32::MAX => String::new(),
+                days => format!(", heard of within {days} days"),
+            }
         ),
     );
     for offer in &policy.channels {

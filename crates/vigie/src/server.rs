@@ -6,7 +6,10 @@
 //!
 //! Alone on its log and store (`vigie up`), a process has all partitions. Beside others (`vigie run`), its worker has those
 //! that the group assigns, and what it must know of the others it reads from the store.
+//!
+//! Length: one start, in its order; its parts share everything that was opened before them.
 
+use crate::activation::{self, Activation};
 use crate::auditor::{self, Auditor};
 use crate::backends::{self, AnyLog, AnyStore};
 use crate::books;
@@ -22,6 +25,7 @@ use crate::inspect;
 use crate::keyfile::{self, Generated};
 use crate::past::{self, Kept, Service};
 use crate::privacy::{self, Privacy};
+use crate::report;
 use crate::reserve;
 use crate::roles::{Role, Roles};
 use crate::sources;
@@ -123,6 +127,7 @@ pub(crate) async fn start(config: &Config, clock: Clock, roles: &Roles) -> Resul
         .with_context(|| format!("data directory {}", dir.display()))?;
     let texts = texts(config)?;
     let active = Active::parse(&texts.0, &texts.1)?;
+    let wanted: activation::Texts = Arc::new(ArcSwap::from_pointee(texts.clone()));
 
     let revision = option_env!("VIGIE_REVISION").unwrap_or("unknown");
     let exporter = Exporter::new(BuildInfo {
@@ -184,7 +189,7 @@ pub(crate) async fn start(config: &Config, clock: Clock, roles: &Roles) -> Resul
                 letters: journal,
                 metrics: metrics.clone(),
                 status: working.clone(),
-                active: texts,
+                active: Arc::clone(&wanted),
                 clock: Arc::clone(&clock),
                 options,
                 connection: backends::connection(config),
@@ -273,6 +278,21 @@ pub(crate) async fn start(config: &Config, clock: Clock, roles: &Roles) -> Resul
         router = router.merge(relances);
         deliveries = Some(stopping);
     }
+    let activation = Activation {
+        config: config.clone(),
+        texts: wanted,
+        log: Arc::clone(&log),
+        store: store.clone(),
+        keys: Arc::clone(&ring),
+        snapshot: Arc::clone(&snapshot),
+        status: working.clone(),
+        clock: Arc::clone(&clock),
+        turn: Arc::default(),
+    };
+    if roles.has(Role::Worker) || roles.has(Role::Api) {
+        router = router.merge(activation.routes());
+    }
+    drop(tokio::spawn(activation.run(until(stopping.clone()))));
     let (mut archivist, mut archive) = (None, None);
     if let Some(store) = store
         .as_ref()
@@ -323,6 +343,7 @@ pub(crate) async fn start(config: &Config, clock: Clock, roles: &Roles) -> Resul
             router = router
                 .merge(inspect::routes(past.clone(), Arc::clone(&ring)))
                 .merge(privacy.routes())
+                .merge(report::routes(past.clone(), Arc::clone(&ring)))
                 .merge(vigie_serve::router(api(&past, &ring, books, &is_ready)));
         }
     }
@@ -538,7 +559,7 @@ pub(crate) async fn open_letters(config: &Config, metrics: &Metrics) -> Result<D
     Ok(DeadLetters::open(Arc::new(log)).await?)
 }
 
-fn snapshot_of(active: &Active) -> vigie_serve::Active {
+pub(crate) fn snapshot_of(active: &Active) -> vigie_serve::Active {
     vigie_serve::Active {
         model: active.model.clone(),
         policies: active.policies.clone(),
@@ -575,6 +596,8 @@ fn api(
             inspect::OPENAPI,
             privacy::OPENAPI,
             deliveries::OPENAPI,
+            activation::OPENAPI,
+            report::OPENAPI,
         ],
         requests: AtomicU64::new(0),
     }

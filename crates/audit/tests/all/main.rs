@@ -17,6 +17,7 @@ mod dice;
 mod equal;
 mod proxy;
 mod redis;
+mod reloads;
 #[path = "../../../store/tests/all/redis/server.rs"]
 mod server;
 mod support;

@@ -2,6 +2,8 @@
 //! crashes at every point, real receivers on loopback, and the reference libraries of Standard Webhooks.
 
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod interop;
 #[cfg(test)]
 mod lanes;

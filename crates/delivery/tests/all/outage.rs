@@ -171,3 +171,27 @@ async fn a_flapping_receiver_gets_every_id_and_no_other() {
         assert_eq!(*stored.lock().unwrap(), sent, "seed {seed}");
     }
 }
+
+/// F70: the whole box starts, and neither the name server nor the receiver is there yet, in any order.
+#[tokio::test]
+async fn receivers_that_are_not_there_at_the_start_are_waited_for() {
+    for first in [Failure::Name, Failure::Connection, Failure::Tls] {
+        let (named, up) = (START.plus_ms(HOUR), START.plus_ms(2 * HOUR));
+        let stage = Stage::new(move |_, now| match now {
+            now if now < named => Answer::Failed(first),
+            now if now < up => Answer::Failed(Failure::Connection),
+            _ => OK,
+        })
+        .await;
+        let raised = (1..=50).map(|number| flag(number, &format!("C{}", number % 9), START));
+        stage.flags.raise(raised).await;
+        let lane = stage.lane();
+        stage.play(&lane, up.plus_ms(-1)).await;
+        assert_eq!(lane.handle().status().state, "failing");
+        assert!(stage.receiver.ids().is_empty());
+        // A probe every few minutes sees it; nobody restarts anything.
+        stage.play(&lane, up.plus_ms(11 * 60_000)).await;
+        assert_eq!(stage.receiver.ids(), (1..=50).map(id).collect());
+        assert!(in_order(&stage.receiver.arrived()), "{first:?}");
+    }
+}

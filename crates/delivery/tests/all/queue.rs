@@ -76,8 +76,8 @@ async fn the_most_at_stake_comes_first_and_then_the_highest_score() {
         flag(3, "C3", START),
         flag(4, "C4", START),
     );
-    rich["at_stake"] = serde_json::json!({"minor": 90_000, "currency": "EUR"});
-    poor["at_stake"] = serde_json::json!({"minor": 100, "currency": "EUR"});
+    rich["plan"] = serde_json::json!({"at_stake_minor": 90_000, "currency": "EUR"});
+    poor["plan"] = serde_json::json!({"at_stake_minor": 100, "currency": "EUR"});
     sure["score"]["value"] = 0.99.into();
     held["kind"] = "held_out".into();
     stage.flags.raise([flag(5, "C5", START), poor, held, sure, rich]).await;
@@ -90,8 +90,8 @@ async fn the_most_at_stake_comes_first_and_then_the_highest_score() {
 async fn channels_and_policies_are_filters() {
     let stage = Stage::new(|_, _| OK).await;
     let (mut phone, mut mail, mut other) = (flag(1, "C1", START), flag(2, "C2", START), flag(3, "C3", START));
-    phone["channel"] = "phone".into();
-    mail["channel"] = "email".into();
+    phone["plan"] = serde_json::json!({"channel": "phone"});
+    mail["plan"] = serde_json::json!({"channel": "email"});
     other["policy"] = "other".into();
     stage.flags.raise([phone, mail, other]).await;
     let queue = queue(&stage, &Kept::default());
@@ -195,7 +195,11 @@ async fn a_lease_ends_and_a_late_report_does_not_end_the_next_one() {
     assert_eq!((first[0].lease, second[0].lease), (1, 2));
     let late = queue.report(&shop(), &report(1, Outcome::Reached, Some(1))).await;
     assert!(matches!(late, Err(QueueError::LeaseLost)));
-    assert!(log.0.lock().unwrap().is_empty());
+    let told = log.0.lock().unwrap().clone();
+    assert!(
+        told.iter().all(|event| event.signal == Signal::RelanceClaimed),
+        "the claims, and no outcome"
+    );
     queue
         .report(&shop(), &report(1, Outcome::Reached, Some(2)))
         .await
@@ -230,17 +234,33 @@ async fn an_outcome_is_an_event_first_and_one_event_however_often_it_is_sent() {
         .unwrap();
     let events = log.0.lock().unwrap().clone();
     let distinct: BTreeSet<_> = events.iter().map(|event| event.id.clone()).collect();
-    assert_eq!((events.len(), distinct.len()), (4, 2));
-    let event = &events[0];
+    // Two claims; three times a contact and its answer; a contact.
+    assert_eq!((events.len(), distinct.len()), (9, 5));
+    let told = |event: &Event| {
+        (
+            event.signal,
+            event.name.clone().unwrap_or_default().to_string(),
+            event.channel,
+        )
+    };
+    assert_eq!(told(&events[0]).0, Signal::RelanceClaimed);
+    let event = &events[2];
     assert_eq!(
-        (event.signal, event.name.as_deref(), event.channel),
-        (Signal::ContactOutcome, Some("refused"), Channel::Phone)
+        told(event),
+        (Signal::RelanceContacted, "refused".to_owned(), Channel::Phone)
+    );
+    assert_eq!(told(&events[3]).0, Signal::ContactAnswered);
+    // The course of a flag is told by its id.
+    assert!(
+        events
+            .iter()
+            .all(|event| event.order.as_deref().and_then(FlagId::parse).is_some())
     );
     assert_eq!(event.person.user.as_ref().unwrap().as_str(), "C1");
     let payload: serde_json::Value = serde_json::from_str(&event.payload).unwrap();
-    assert_eq!(payload["properties"]["relance_id"], id(1).to_string());
+    assert_eq!(payload["flag_id"], id(1).to_string());
     assert_eq!(payload["properties"]["comment"], "will \"think\" about it");
-    assert_eq!(events[3].person.anonymous.as_ref().unwrap().as_str(), "d9");
+    assert_eq!(events[8].person.anonymous.as_ref().unwrap().as_str(), "d9");
     assert!(matches!(
         queue.report(&shop(), &report(9, Outcome::Lost, None)).await,
         Err(QueueError::Unknown)
@@ -277,4 +297,34 @@ async fn nobody_answered_is_for_later_and_the_gate_has_the_last_word() {
     );
     stage.hand.set(START.plus_ms(15 * 24 * HOUR));
     assert_eq!(queue.claim(&shop(), &want(9)).await.unwrap(), [], "too old");
+}
+
+#[tokio::test]
+async fn a_days_capacity_goes_to_what_is_most_at_stake_and_survives_a_restart() {
+    let stage = Stage::new(|_, _| OK).await;
+    let raised = (1..=5).map(|number| {
+        let mut flag = flag(number, &format!("C{number}"), START);
+        flag["plan"] = serde_json::json!({"channel": "phone", "daily_capacity": 2, "at_stake_minor": number * 100});
+        flag
+    });
+    stage.flags.raise(raised).await;
+    let log = Kept::default();
+    assert_eq!(ids(&queue(&stage, &log).claim(&shop(), &want(1)).await.unwrap()), [5]);
+    assert_eq!(ids(&queue(&stage, &log).claim(&shop(), &want(9)).await.unwrap()), [4]);
+    assert_eq!(queue(&stage, &log).claim(&shop(), &want(9)).await.unwrap(), []);
+    // A flag that comes back uses no new capacity; the next day has its own.
+    let again = queue(&stage, &log);
+    again
+        .report(&shop(), &report(5, Outcome::NoAnswer, Some(1)))
+        .await
+        .unwrap();
+    stage.hand.set(START.plus_ms(4 * HOUR + 1));
+    let same_day = START.day() == stage.hand.now().day();
+    let second = ids(&again.claim(&shop(), &want(9)).await.unwrap());
+    assert_eq!(second, if same_day { vec![5, 4] } else { vec![5, 4, 3, 2] });
+    stage.hand.set(START.plus_ms(24 * HOUR));
+    assert_eq!(
+        ids(&again.claim(&shop(), &want(9)).await.unwrap()).len(),
+        if same_day { 4 } else { 5 }
+    );
 }

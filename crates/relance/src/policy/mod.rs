@@ -6,8 +6,9 @@ mod places;
 mod settings;
 
 pub use file::PolicyError;
-pub use settings::{Calendar, Economics, Pressure, QuietHours, Zone};
+pub use settings::{Calendar, Economics, Group, Pressure, QuietHours, Zone};
 
+use crate::outage::Outage;
 use crate::predicate::Predicate;
 use crate::row::Row;
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,8 @@ pub struct Eligible {
     pub min_active_days: u32,
     /// Longest silence in whole days since the last sign of life.
     pub max_silence_days: u32,
+    /// Whole days for which nothing at all may have been received about the customer, from whatever source.
+    pub max_data_age_days: u32,
     /// Only customers with a known id.
     pub known_only: bool,
     /// Consent needed.
@@ -51,6 +54,7 @@ impl Default for Eligible {
             max_purchase_days: u32::MAX,
             min_active_days: 0,
             max_silence_days: 365,
+            max_data_age_days: u32::MAX,
             known_only: true,
             marketing_consent: MarketingConsent::NotRefused,
         }
@@ -340,6 +344,8 @@ pub struct PolicySet {
     pub economics: Economics,
     /// How much contact is too much.
     pub pressure: Pressure,
+    /// Sources that were silent, or are.
+    pub outages: Vec<Outage>,
 }
 
 impl PolicySet {
@@ -357,6 +363,22 @@ impl PolicySet {
     /// Reads and validates a policy file; every fault is reported at once, with its line.
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
         file::parse(text)
+    }
+
+    /// Whose clock and which days hold for a customer: the last group that they belong to, or everybody's.
+    #[must_use]
+    pub fn calendar_for(&self, row: impl FnOnce() -> Row) -> &Calendar {
+        if self.calendar.groups.is_empty() {
+            return &self.calendar;
+        }
+        let row = row();
+        let own = self
+            .calendar
+            .groups
+            .iter()
+            .rev()
+            .find(|group| group.members.holds(&row));
+        own.map_or(&self.calendar, |group| &group.calendar)
     }
 
     /// The policy of that name.

@@ -2,6 +2,7 @@
 //! ranges and defaults; it never looks at a customer.
 
 use crate::holidays::Country;
+use crate::predicate::Predicate;
 use jiff::tz::TimeZone;
 use serde::{Serialize, Serializer};
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,6 +86,18 @@ pub struct Calendar {
     pub quiet_days: BTreeSet<u8>,
     /// Further days without contact.
     pub closed: BTreeSet<Day>,
+    /// Customers who live by another clock or other holidays; a group has none itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<Group>,
+}
+
+/// Customers who live by another clock or other holidays; what they do not say otherwise is everybody's.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Group {
+    /// Who.
+    pub members: Predicate,
+    /// Theirs.
+    pub calendar: Calendar,
 }
 
 impl Default for Calendar {
@@ -98,6 +111,7 @@ impl Default for Calendar {
             quiet_hours: QuietHours { from: 20, to: 8 },
             quiet_days: BTreeSet::new(),
             closed: BTreeSet::new(),
+            groups: Vec::new(),
         }
     }
 }

@@ -11,6 +11,7 @@
 
 mod plan;
 mod predicate;
+mod reports;
 mod rules;
 mod statistics;
 
@@ -224,6 +225,12 @@ fn cases() -> Vec<Case> {
         lasting(Refusal::ManyPurchases, "max-purchase-days = 9"),
         lasting(Refusal::LittleActivity, "min-active-days = 11"),
         lasting(Refusal::GoneTooLong, "max-silence-days = 30"),
+        lasting(Refusal::StaleData, "max-data-age-days = 30"),
+        Case {
+            file: "[[outage]]\nsource = \"till\"\nfrom = \"2024-06-01T00:00:00Z\"",
+            reason: Refusal::SourceOutage,
+            ..PLAIN
+        },
         Case {
             policy: "where = \"purchases > 10\"",
             reason: Refusal::NotEligible,
@@ -374,4 +381,66 @@ proptest! {
             None => prop_assert!(at(&set, &id, &mut state, &model, now.plus_ms(3000 * DAY_MS)).is_empty()),
         }
     }
+}
+
+#[test]
+fn a_source_that_was_silent_delays_a_flag_by_as_long_and_nobody_else() {
+    let model = Model::shipped().unwrap();
+    let id = key("u");
+    let crossing = |set: &PolicySet, from: i64| {
+        let mut state = regular(&id);
+        let mut now = Timestamp(START + from * DAY_MS);
+        let mut refused = 0;
+        loop {
+            let decisions = at(set, &id, &mut state, &model, now);
+            match decisions.as_slice() {
+                [Decision::Flag { .. }] => return (now, refused),
+                [Decision::Refused { reason, .. }] => {
+                    assert_eq!(*reason, Refusal::SourceOutage);
+                    refused += 1;
+                }
+                _ => {}
+            }
+            now = due(set, &id, &state, &model, now).expect("silence leads over the threshold");
+        }
+    };
+    let with = |outages: &str| policies_with("attrition", 0.0, "", "", outages);
+    let outage = |from: i64, to: i64, signals: &str| {
+        let day = |days: i64| Timestamp(START + days * DAY_MS);
+        format!(
+            "[[outage]]\nsource = \"till\"\nfrom = \"{}\"\nto = \"{}\"\n{signals}\n",
+            day(from),
+            day(to)
+        )
+    };
+    let (plain, _) = crossing(&with(""), 64);
+    let before = plain.ms_since(Timestamp(START)) / DAY_MS;
+    // The last purchase was on day 63; what was silent before it, or after the flag, or brings something else, changes nothing.
+    for outages in [
+        outage(20, 63, ""),
+        outage(before + 2, before + 40, ""),
+        outage(64, before, "signals = [\"survey.nps\"]"),
+    ] {
+        assert_eq!(crossing(&with(&outages), 64), (plain, 0), "{outages}");
+    }
+    // Five days of silence that was not theirs, in one piece or in two that overlap: five days later.
+    for outages in [
+        outage(65, 70, ""),
+        outage(65, 70, "signals = [\"purchase\"]"),
+        outage(65, 68, "") + &outage(67, 70, ""),
+    ] {
+        assert_eq!(
+            crossing(&with(&outages), 64),
+            (plain.plus_ms(5 * DAY_MS), 1),
+            "{outages}"
+        );
+    }
+    // An end that was announced holds until then; and what was missed by then counts.
+    let announced = outage(before, before + 10, "");
+    let (flagged, refused) = crossing(&with(&announced), 64);
+    let missed = plain.ms_since(Timestamp(START + before * DAY_MS));
+    assert_eq!(
+        (flagged, refused),
+        (Timestamp(START + (before + 10) * DAY_MS).plus_ms(missed), 2)
+    );
 }

@@ -55,6 +55,12 @@ fn every_rule_stands_once_and_what_it_names_exists() {
         "contacts-are-capped",
         "complaints-come-first",
         "a-flag-takes-its-course",
+        "a-silent-source-is-not-a-silent-customer",
+        "each-by-their-own-clock",
+        "everybody-is-refused-for-a-reason",
+        "nobody-is-worth-a-loss",
+        "recognition-and-romance",
+        "stages-of-a-life",
     ] {
         assert!(named.iter().any(|name| *name == scenario), "{scenario}");
     }

@@ -224,6 +224,20 @@ pub(super) const ALERTS: &[Alert] = &[
         ],
     },
     Alert {
+        name: "VigieSignalSilent",
+        expr: "sum by (job, signal) (rate(vigie_events_applied_total[1d] offset 1h)) > 0.05 and on (job, signal) sum by (job, signal) (increase(vigie_events_applied_total[1h])) == 0",
+        wait: "30m",
+        severity: "warning",
+        summary: "nothing of the kind {{ $labels.signal }} comes in any more",
+        description: "The day before brought {{ $value | humanize }} a second, the last hour none. If a source is down, its silence will be taken for that of customers.",
+        runbook: &[
+            "Is the source up, and does it reach us? Look at its own log, then at `/inspect`.",
+            "Until it is back: declare it as an `[[outage]]` in the policy file with what it brings, and `vigie policy reload`. Flags of customers whom it tells about are held meanwhile.",
+            "When it is back, add the end to the outage and reload: customers' silence then counts without it.",
+            "A shop that sells nothing at night: nothing is wrong.",
+        ],
+    },
+    Alert {
         name: "VigieLagGrowing",
         expr: "instance:vigie_pipeline_lag_records:sum > 10000 and deriv(instance:vigie_pipeline_lag_records:sum[10m]) > 0",
         wait: "10m",

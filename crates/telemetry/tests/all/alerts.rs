@@ -205,6 +205,20 @@ const CASES: &[Case] = &[
         ]],
     },
     Case {
+        alert: "VigieSignalSilent",
+        step: 10,
+        at: 1560,
+        fires: &[&[(
+            r#"vigie_events_applied_total{$I,signal="purchase"}"#,
+            "0+60x144 8640x20",
+        )]],
+        quiet: &[
+            &[(r#"vigie_events_applied_total{$I,signal="purchase"}"#, "0+60x170")],
+            // Ten an hour: an hour without any means nothing.
+            &[(r#"vigie_events_applied_total{$I,signal="purchase"}"#, "0+1x144 144x20")],
+        ],
+    },
+    Case {
         alert: "VigieLagGrowing",
         step: 1,
         at: 40,

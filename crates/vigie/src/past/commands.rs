@@ -49,7 +49,7 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    fn remote(&self) -> Result<Server> {
+    pub(crate) fn remote(&self) -> Result<Server> {
         let missing = || {
             anyhow!(
                 "give a key for {} with --key or VIGIE_KEY, or a stopped server's directory with --data-dir",
@@ -59,7 +59,7 @@ impl Source {
         Ok(Server::new(&self.url, self.key.as_deref().ok_or_else(missing)?))
     }
 
-    fn local(&self) -> Result<Option<Config>, Failure> {
+    pub(crate) fn local(&self) -> Result<Option<Config>, Failure> {
         let Some(dir) = &self.data_dir else { return Ok(None) };
         let flags = vec![
             ("data.dir".to_owned(), dir.display().to_string()),

@@ -13,6 +13,8 @@ use vigie_event::DAY_MS;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const POLICIES: &str = r#"
+[calendar]
+quiet-hours = "00:00-00:00"
 [[policy]]
 id = "silent"
 owner = "tests"
@@ -129,7 +131,7 @@ fn relances_are_delivered_claimed_and_answered() {
     assert_eq!(relances.len(), 2, "{claimed}");
     let id = relances[0]["relance"]["id"].as_str().unwrap();
     assert!(delivered.contains(id));
-    let outcome = json!({"outcome": "reached", "lease": relances[0]["lease"], "channel": "phone"}).to_string();
+    let outcome = json!({"outcome": "contacted", "lease": relances[0]["lease"], "channel": "phone"}).to_string();
     for _ in 0..2 {
         let answer = server
             .client
@@ -140,8 +142,8 @@ fn relances_are_delivered_claimed_and_answered() {
     let after = server.settled();
     assert_eq!(
         (after.applied, after.duplicate),
-        (before.applied + 1, before.duplicate + 1),
-        "{after:?}"
+        (before.applied + 3, before.duplicate + 1),
+        "two claims and one outcome: {after:?}"
     );
     assert_eq!(claim(&server.keys.read).json()["relances"].as_array().unwrap().len(), 1);
     assert_eq!(server.get("/v1/relances.csv").lines().count(), 1, "all are somebody's");

@@ -24,6 +24,7 @@ mod lifecycle;
 mod operations;
 mod past;
 mod readme;
+mod relance;
 mod replay;
 mod repository;
 mod rig;

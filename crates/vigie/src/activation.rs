@@ -1,0 +1,286 @@
+//! Model and policies in force, and how they change while a server runs: files are read again on SIGHUP or on request, checked
+//! as a whole, and put in force by control records, so that every replay and audit meets the change at the same place of the
+//! log. What is not valid is refused with every fault and its line, and nothing changes.
+//!
+//! It never decides what is valid (`vigie-relance`, `vigie-scoring`), and never touches a worker: a worker learns of a change
+//! as of any other record.
+
+use crate::auditor::problem;
+use crate::backends::{AnyLog, AnyStore};
+use crate::clocks::Clock;
+use crate::config::Config;
+use crate::server::{snapshot_of, texts};
+use anyhow::{Context, Result, anyhow};
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, body::Bytes};
+use serde_json::{Value, json};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use vigie_event::{CustomerKey, Partition, Timestamp, Workspace};
+use vigie_ingestion::keys::{KeyKind, Keys};
+use vigie_pipeline::{Active, StatusHandle, put_in_force};
+use vigie_relance::{PolicySet, Rehearsal};
+use vigie_scoring::{CustomerState, Model};
+use vigie_store::Store;
+
+/// What the routes add to the OpenAPI document.
+pub(crate) const OPENAPI: &str = include_str!("activation.json");
+/// Time between two looks at what the worker has put in force.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Records read from the store in one call.
+const PAGE: usize = 2_000;
+/// Largest policy file that is taken.
+const LARGEST: usize = 1 << 20;
+
+/// Texts of the model and of the policies that this process wants in force.
+pub(crate) type Texts = Arc<ArcSwap<(String, String)>>;
+
+/// See the module.
+#[derive(Clone)]
+pub(crate) struct Activation {
+    pub(crate) config: Config,
+    pub(crate) texts: Texts,
+    pub(crate) log: Arc<AnyLog>,
+    pub(crate) store: Option<Arc<AnyStore>>,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) snapshot: Arc<ArcSwap<vigie_serve::Active>>,
+    pub(crate) status: StatusHandle,
+    pub(crate) clock: Clock,
+    /// One change at a time.
+    pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// Why nothing was put in force.
+enum Refused {
+    /// The files' fault: all of it.
+    Invalid(Vec<String>),
+    /// The surroundings'.
+    Failed(anyhow::Error),
+}
+
+impl Activation {
+    /// Reads the files again and puts in force what has changed; `None` when nothing has.
+    async fn reload(&self) -> Result<Option<Active>, Refused> {
+        let _turn = self.turn.lock().await;
+        let texts = texts(&self.config).map_err(Refused::Failed)?;
+        if **self.texts.load() == texts {
+            return Ok(None);
+        }
+        let active = checked(&texts.0, &texts.1).map_err(Refused::Invalid)?;
+        put_in_force(&*self.log, &texts.0, &texts.1, (self.clock)())
+            .await
+            .map_err(|error| Refused::Failed(error.into()))?;
+        self.texts.store(Arc::new(texts));
+        Ok(Some(active))
+    }
+
+    /// Reloads on SIGHUP, and shows requests what the worker has put in force, until `stop`.
+    pub(crate) async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<()> {
+        let mut hangups = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
+        let follow = async {
+            loop {
+                tokio::select! {
+                    Some(()) = hangups.recv() => self.on_hangup().await,
+                    () = tokio::time::sleep(LOOK_EVERY) => {}
+                }
+                self.show();
+            }
+        };
+        tokio::select! {
+            () = follow => {}
+            () = stop => {}
+        }
+        Ok(())
+    }
+
+    async fn on_hangup(&self) {
+        match self.reload().await {
+            Ok(Some(active)) => tracing::info!(
+                model = active.model.version,
+                policies = active.policies.version,
+                "read again; the worker puts it in force"
+            ),
+            Ok(None) => tracing::info!("read again: nothing has changed"),
+            Err(Refused::Invalid(faults)) => {
+                for fault in faults {
+                    tracing::error!(
+                        fault,
+                        "model or policies are not valid: what was in force stays in force"
+                    );
+                }
+            }
+            Err(Refused::Failed(error)) => {
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "not read again: what was in force stays in force"
+                );
+            }
+        }
+    }
+
+    /// What requests see follows what the worker has met in the log.
+    fn show(&self) {
+        if let Some(active) = self.status.read(|status| status.active.clone()) {
+            let shown = snapshot_of(&active);
+            if shown.config_version != self.snapshot.load().config_version {
+                self.snapshot.store(Arc::new(shown));
+            }
+        }
+    }
+
+    /// The routes, for admin keys.
+    pub(crate) fn routes(&self) -> Router {
+        Router::new()
+            .route("/v1/policies/reload", post(on_reload))
+            .route("/v1/policies/dry-run", post(on_dry_run))
+            .with_state(self.clone())
+    }
+
+    fn admin(&self, headers: &HeaderMap) -> Result<Workspace, Box<Response>> {
+        let key = vigie_ingestion::http::presented_key(headers);
+        let ring = self.keys.current();
+        match key.and_then(|key| ring.find(&key)) {
+            Some(found) if found.kind == KeyKind::Admin => Ok(found.workspace.clone()),
+            Some(_) => Err(Box::new(problem(
+                StatusCode::FORBIDDEN,
+                "key_scope",
+                "policies need an admin key",
+            ))),
+            None => Err(Box::new(problem(
+                StatusCode::UNAUTHORIZED,
+                "unauthenticated",
+                "send an admin key as Authorization: Bearer <key>",
+            ))),
+        }
+    }
+}
+
+/// A model and policies, or every fault of both.
+fn checked(model: &str, policies: &str) -> Result<Active, Vec<String>> {
+    let mut faults = Vec::new();
+    if let Err(error) = PolicySet::parse(policies) {
+        faults.extend(error.faults().iter().map(|fault| format!("policies: {fault}")));
+    }
+    if let Err(error) = Model::parse(model) {
+        faults.push(format!("model: {error}"));
+    }
+    match Active::parse(model, policies) {
+        Ok(active) if faults.is_empty() => Ok(active),
+        Err(error) if faults.is_empty() => Err(vec![error.to_string()]),
+        _ => Err(faults),
+    }
+}
+
+fn invalid(faults: &[String]) -> Response {
+    let body = json!({
+        "type": "urn:vigie:problem:policies_invalid", "title": "Unprocessable Entity", "status": 422,
+        "code": "policies_invalid", "detail": "nothing was changed", "faults": faults,
+    });
+    let kind = [(axum::http::header::CONTENT_TYPE, "application/problem+json")];
+    (StatusCode::UNPROCESSABLE_ENTITY, kind, body.to_string()).into_response()
+}
+
+fn unavailable(error: &anyhow::Error) -> Response {
+    problem(StatusCode::SERVICE_UNAVAILABLE, "unavailable", &format!("{error:#}"))
+}
+
+async fn on_reload(State(own): State<Activation>, headers: HeaderMap) -> Response {
+    if let Err(refused) = own.admin(&headers) {
+        return *refused;
+    }
+    match own.reload().await {
+        Ok(active) => {
+            let changed = active.is_some();
+            let (model, policies) = match active {
+                Some(active) => (active.model.version, active.policies.version),
+                None => {
+                    let now = own.snapshot.load();
+                    (now.model.version.clone(), now.policies.version.clone())
+                }
+            };
+            Json(json!({"changed": changed, "model": model, "policies": policies})).into_response()
+        }
+        Err(Refused::Invalid(faults)) => invalid(&faults),
+        Err(Refused::Failed(error)) => unavailable(&error),
+    }
+}
+
+async fn on_dry_run(State(own): State<Activation>, headers: HeaderMap, body: Bytes) -> Response {
+    let workspace = match own.admin(&headers) {
+        Ok(workspace) => workspace,
+        Err(refused) => return *refused,
+    };
+    let Some(store) = own.store.clone() else {
+        return problem(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "this process has no store; ask one with the role api",
+        );
+    };
+    let text = std::str::from_utf8(&body).ok().filter(|text| text.len() <= LARGEST);
+    let Some(text) = text else {
+        return problem(
+            StatusCode::BAD_REQUEST,
+            "bad_body",
+            "send a policy file in UTF-8 of at most 1 MiB",
+        );
+    };
+    let set = match PolicySet::parse(text) {
+        Ok(set) => set,
+        Err(error) => return invalid(error.faults()),
+    };
+    let now = (own.clock)();
+    let handle = tokio::runtime::Handle::current();
+    let model = own.snapshot.load().model.clone();
+    let work =
+        tokio::task::spawn_blocking(move || handle.block_on(rehearsed(&*store, Some(&workspace), &set, &model, now)));
+    match work.await.map_err(|_| anyhow!("the rehearsal ended abruptly")) {
+        Ok(Ok(told)) => Json(told).into_response(),
+        Ok(Err(error)) | Err(error) => unavailable(&error),
+    }
+}
+
+/// What policies would do with the present customers, as JSON.
+pub(crate) async fn rehearsed<S: Store>(
+    store: &S,
+    workspace: Option<&Workspace>,
+    set: &PolicySet,
+    model: &Model,
+    now: Timestamp,
+) -> Result<Value> {
+    let mut rehearsal = Rehearsal::new(set, model, now);
+    for partition in (0..store.partitions()).map(Partition) {
+        let mut after: Option<CustomerKey> = None;
+        loop {
+            let page = store.scan(partition, after, PAGE).await?;
+            let complete = page.len() < PAGE;
+            after = page.last().map(|(key, _)| key.clone());
+            for (key, bytes) in page {
+                if workspace.is_none_or(|only| *only == key.workspace) {
+                    let state = CustomerState::decode(&bytes).map_err(|error| anyhow!("{key}: {error}"))?;
+                    rehearsal.add(&key, &state);
+                }
+            }
+            tokio::task::yield_now().await;
+            if complete {
+                break;
+            }
+        }
+    }
+    let customers = rehearsal.customers;
+    let policies: Vec<Value> = rehearsal
+        .finish()
+        .into_iter()
+        .map(|(id, own)| json!({"policy": id, "would": own}))
+        .collect();
+    Ok(json!({
+        "as_of": now.to_string(), "version": set.version, "customers": customers, "policies": policies,
+    }))
+}
