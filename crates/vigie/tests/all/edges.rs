@@ -78,6 +78,18 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "vigie-bench-worker",
+        &[
+            "vigie-event",
+            "vigie-telemetry",
+            "vigie-scoring",
+            "vigie-relance",
+            "vigie-ingestion",
+            "vigie-store",
+            "vigie-pipeline",
+        ],
+    ),
+    (
         "vigie-load-tests",
         &["vigie-event", "vigie-ingestion", "vigie-kafka", "vigie"],
     ),
