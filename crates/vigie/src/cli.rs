@@ -85,6 +85,9 @@ enum Command {
     Rebuild(commands_past::RebuildArgs),
     Replay(Box<crate::replay::Replay>),
     Import(Box<crate::importing::ImportArgs>),
+    /// Show the model in force, set a candidate beside it, promote it
+    #[command(subcommand)]
+    Model(crate::models::Commands),
     /// Check a policy file, or compare two
     #[command(subcommand)]
     Policy(crate::policy::PolicyCommand),
@@ -327,6 +330,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
                 client::table(&books)
             })
         }
+        Command::Model(commands) => commands.run(),
         Command::Sql(sql) => sql.run(),
         Command::Explain(explain) => explain.run(),
         Command::Audit(audit) => audit.run(),

@@ -45,6 +45,16 @@ impl Server {
         self.answer(request.send_empty())
     }
 
+    /// Sends a text.
+    pub(crate) fn post_text(&self, path: &str, text: &str) -> Result<Value> {
+        let request = self
+            .agent
+            .post(format!("{}{path}", self.url))
+            .header("Authorization", format!("Bearer {}", self.key))
+            .header("Content-Type", "text/plain; charset=utf-8");
+        self.answer(request.send(text))
+    }
+
     /// Sends a JSON document that may be sent again: "come back" and silence are told apart from what is final.
     pub(crate) fn send(&self, path: &str, body: &str) -> Result<Sent> {
         let request = self

@@ -20,10 +20,12 @@ use crate::doors;
 use crate::gauges::Gauges;
 use crate::inspect;
 use crate::keyfile::{self, Generated};
+use crate::models::{self, Models};
 use crate::past::{self, Kept, Service};
 use crate::privacy::{self, Privacy};
 use crate::reserve;
 use crate::roles::{Role, Roles};
+use crate::watch::Watcher;
 use anyhow::{Context, Result, anyhow};
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -226,6 +228,31 @@ pub(crate) async fn start(config: &Config, clock: Clock, roles: &Roles) -> Resul
         router = router.merge(vigie_ingestion::http::router(collector));
     }
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot_of(&active)));
+    if let Some(store) = &store {
+        let models = Models {
+            log: Arc::clone(&log),
+            store: Arc::clone(store),
+            active: Arc::clone(&snapshot),
+            keys: Arc::clone(&ring),
+            clock: Arc::clone(&clock),
+            known: Arc::default(),
+        };
+        models.begin(&active).await?;
+        drop(tokio::spawn(models.clone().follow(until(stopping.clone()))));
+        if roles.has(Role::Worker) {
+            let watcher = Watcher {
+                models: models.clone(),
+                store: Arc::clone(store),
+                status: working.clone(),
+                metrics: metrics.clone(),
+                learning: config.scoring.learning,
+            };
+            drop(tokio::spawn(watcher.run(until(stopping.clone()))));
+        }
+        if roles.has(Role::Api) {
+            router = router.merge(models.routes());
+        }
+    }
     let mut deliveries = None;
     if let Some(store) = store.as_ref().filter(|_| roles.has(Role::Deliverer)) {
         let started = Deliveries::start(&deliveries::Parts {
@@ -494,7 +521,7 @@ pub(crate) async fn open_letters(config: &Config, metrics: &Metrics) -> Result<D
     Ok(DeadLetters::open(Arc::new(log)).await?)
 }
 
-fn snapshot_of(active: &Active) -> vigie_serve::Active {
+pub(crate) fn snapshot_of(active: &Active) -> vigie_serve::Active {
     vigie_serve::Active {
         model: active.model.clone(),
         policies: active.policies.clone(),
@@ -529,6 +556,7 @@ fn api(
             vigie_ingestion::http::OPENAPI,
             auditor::OPENAPI,
             inspect::OPENAPI,
+            models::OPENAPI,
             privacy::OPENAPI,
             deliveries::OPENAPI,
         ],

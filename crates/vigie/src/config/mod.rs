@@ -27,7 +27,7 @@ pub use settings::{
     Archive, Audit, Canary, Data, Delivery, Kafka, Limits, Links, Log, LogOutput, Pipeline, Query, Rates, Redis,
     Relance, Scoring, Server, Settings, Store,
 };
-pub use types::{Durability, Hosts, LogBackend, LogFilter, Size, StoreBackend};
+pub use types::{Durability, Hosts, Learning, LogBackend, LogFilter, Size, StoreBackend};
 pub use webhooks::Webhook;
 
 use layers::Layers;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use vigie_telemetry::logging::LogFormat;
 
 use super::layers::{Layers, kebab};
-use super::types::{Durability, Hosts, LogBackend, LogFilter, SettingType, Size, StoreBackend, literal};
+use super::types::{Durability, Hosts, Learning, LogBackend, LogFilter, SettingType, Size, StoreBackend, literal};
 
 /// One section, as documentation and error messages need it.
 pub(super) struct SectionInfo {
@@ -299,6 +299,9 @@ settings! {
     scoring: Scoring {
         /// File of the model; "" takes the one compiled in.
         model: Option<PathBuf> = "";
+        /// What becomes of a model that is clearly better on labels as they close: "propose" makes it the candidate, which
+        /// scores beside the one in force until `vigie model promote`; "promote" puts it in its place; "off" learns nothing.
+        learning: Learning = "propose";
     }
     /// Relance policies.
     relance: Relance {
