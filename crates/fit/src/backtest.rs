@@ -4,7 +4,7 @@
 //! and averaged. It never writes a file: [`crate::report`] turns a result into a page.
 
 use crate::btyd::fit_pareto;
-use crate::churn::{Fits, Task, fit_warm, rows};
+use crate::churn::{Fits, Task, fit_trees, fit_warm, rows};
 use crate::history::History;
 use crate::metrics::{Intervals, Metrics, Scored, intervals, log_loss_difference, metrics};
 use vigie_event::Day;
@@ -14,6 +14,8 @@ use vigie_event::Day;
 pub enum Candidate {
     /// The default: BTYD corrected by features and level.
     Default,
+    /// The default with boosted trees in place of the weights.
+    Gbdt,
     /// P(no purchase in H) by BG/NBD.
     BgNbd,
     /// P(no purchase in H) by MBG/NBD.
@@ -24,13 +26,14 @@ pub enum Candidate {
 
 impl Candidate {
     /// Every candidate.
-    pub const ALL: [Self; 4] = [Self::Default, Self::BgNbd, Self::MbgNbd, Self::ParetoNbd];
+    pub const ALL: [Self; 5] = [Self::Default, Self::Gbdt, Self::BgNbd, Self::MbgNbd, Self::ParetoNbd];
 
     /// The stable name, as in `vigie backtest --model`.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
             Self::Default => "default",
+            Self::Gbdt => "gbdt",
             Self::BgNbd => "bg-nbd",
             Self::MbgNbd => "mbg-nbd",
             Self::ParetoNbd => "pareto-nbd",
@@ -100,7 +103,11 @@ pub fn backtest(history: &History, plan: &Plan, candidates: &[Candidate]) -> Vec
             let predict: Box<dyn Fn(&vigie_scoring::churn::Pace) -> f64> = match candidate {
                 Candidate::Default => {
                     let model = fit_warm(history, &plan.task, *cutoff, &mut fits);
-                    Box::new(move |pace| model.terms(pace, horizon, *cutoff).churn())
+                    Box::new(move |pace| model.churn(pace, horizon, *cutoff))
+                }
+                Candidate::Gbdt => {
+                    let model = fit_trees(history, &plan.task, *cutoff, &mut fits);
+                    Box::new(move |pace| model.churn(pace, horizon, *cutoff))
                 }
                 Candidate::BgNbd => Box::new(move |pace| bg.p_no_purchase(pace.recency(*cutoff), weeks)),
                 Candidate::MbgNbd => Box::new(move |pace| mbg.p_no_purchase(pace.recency(*cutoff), weeks)),

@@ -10,15 +10,19 @@
 //!    little history it stays at plain BTYD. Young cut-offs, at which most of a left-truncated past is missing, are
 //!    trusted little.
 //!
+//! [`fit_trees`] is the challenger: the same levels, and boosted trees over the same features in place of the weights.
+//!
 //! The constants below are one untouched default for every data set. It never sees a purchase at or after the cut-off.
 
+use crate::boost::{Sample, boost};
 use crate::btyd::fit as fit_btyd;
 use crate::history::History;
 use crate::optimize::minimise;
 use libm::{cos, exp, log1p, sqrt};
 use vigie_event::Day;
+use vigie_scoring::Correction;
 use vigie_scoring::btyd::{Btyd, Family, sigmoid};
-use vigie_scoring::churn::{Cadence, ChurnModel, FEATURES, Level, Pace, Weight};
+use vigie_scoring::churn::{Cadence, ChurnModel, FEATURES, Feature, Level, Pace, Weight};
 
 /// Precision of the normal prior on a weight: as much as some 400 labels know about a standardised feature.
 const WEIGHT_PRECISION: f64 = 100.0;
@@ -38,6 +42,10 @@ const YOUTH: (f64, f64) = (1.0, 60.0);
 /// Weeks that the level is drawn for, from the cut-off on.
 const LEVEL_WEEKS: i32 = 105;
 const YEAR: f64 = 365.25;
+/// Most trees.
+const MAX_TREES: usize = 150;
+/// Trees where no cut-off is left to learn their number from.
+const TREES: usize = 40;
 
 /// What to predict, for whom, and from which cut-offs to learn.
 #[derive(Debug, Clone, PartialEq)]
@@ -119,6 +127,60 @@ impl Fits {
 /// [`fit`] with the BTYD fits of earlier calls on the same history.
 #[must_use]
 pub fn fit_warm(history: &History, task: &Task, cutoff: Day, fits: &mut Fits) -> ChurnModel {
+    let (mut model, slices) = closed(history, task, cutoff, fits);
+    if slices.is_empty() {
+        return model;
+    }
+    model.weights = standardise(&slices);
+    let intercepts = learn(&slices, &mut model.weights);
+    model.level = level(&slices, &intercepts, task, cutoff);
+    model
+}
+
+/// [`fit_warm`] with boosted trees in place of the weights. Their number is that which did best at the last closed cut-off
+/// after learning from those that were closed by then; all closed cut-offs grow that many.
+#[must_use]
+pub fn fit_trees(history: &History, task: &Task, cutoff: Day, fits: &mut Fits) -> ChurnModel {
+    let (mut model, slices) = closed(history, task, cutoff, fits);
+    let Some(last) = slices.last().map(|slice| slice.cutoff) else {
+        return model;
+    };
+    let mut weights = standardise(&slices);
+    let intercepts = learn(&slices, &mut weights);
+    model.level = level(&slices, &intercepts, task, cutoff);
+    let samples = |wanted: &dyn Fn(Day) -> bool| -> Vec<Sample<FEATURES>> {
+        let pairs = slices.iter().zip(&intercepts).filter(|(slice, _)| wanted(slice.cutoff));
+        pairs
+            .flat_map(|(slice, level)| {
+                slice.rows.iter().map(move |(base, features, bought)| Sample {
+                    features: *features,
+                    offset: base + level,
+                    bought: *bought,
+                })
+            })
+            .collect()
+    };
+    let names = Feature::ALL.map(Feature::label);
+    // What fades in silence may only speak for a purchase: silence never lowers churn, the level aside.
+    let rising = Feature::ALL.map(Feature::fades);
+    let before = samples(&|c| c.0 + i32::from(task.horizon_days) <= last.0);
+    let count = if before.is_empty() {
+        TREES
+    } else {
+        let losses = boost(&before, names, rising, MAX_TREES).losses(&samples(&|c| c == last));
+        let best = losses.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1));
+        best.map_or(0, |(count, _)| count)
+    };
+    let boosted = boost(&samples(&|_| true), names, rising, count);
+    if !boosted.is_empty() {
+        // What was grown can be read, by a test.
+        model.correction = Correction::parse(&boosted.text()).ok();
+    }
+    model
+}
+
+/// The plain closed form at a cut-off, with the population's cadence, and every cut-off that was closed by then.
+fn closed(history: &History, task: &Task, cutoff: Day, fits: &mut Fits) -> (ChurnModel, Vec<Slice>) {
     let (bg, mbg) = fits.at(history, cutoff);
     let mut model = ChurnModel::cold(bg, mbg);
     let start = history.span().map_or(cutoff, |(first, _)| first);
@@ -127,7 +189,7 @@ pub fn fit_warm(history: &History, task: &Task, cutoff: Day, fits: &mut Fits) ->
     let grid: Vec<Day> = task.grid.iter().copied().filter(closed).filter(old_enough).collect();
     let all: Vec<(Day, Vec<Row>)> = grid.iter().map(|c| (*c, rows(history, task, *c))).collect();
     model.cadence = cadence(all.iter().flat_map(|(_, rows)| rows.iter().map(|row| &row.pace)));
-    let slices: Vec<Slice> = all
+    let slices = all
         .iter()
         .filter(|(_, rows)| !rows.is_empty())
         .map(|(c, rows)| {
@@ -147,11 +209,11 @@ pub fn fit_warm(history: &History, task: &Task, cutoff: Day, fits: &mut Fits) ->
             }
         })
         .collect();
-    if slices.is_empty() {
-        return model;
-    }
-    model.weights = standardise(&slices);
-    let intercepts = learn(&slices, &mut model.weights);
+    (model, slices)
+}
+
+/// How the intercepts of closed cut-offs go on from the cut-off.
+fn level(slices: &[Slice], intercepts: &[f64], task: &Task, cutoff: Day) -> Level {
     let half = i32::from(task.horizon_days) / 2;
     let seen: Vec<Seen> = slices
         .iter()
@@ -163,7 +225,7 @@ pub fn fit_warm(history: &History, task: &Task, cutoff: Day, fits: &mut Fits) ->
             let information = bought * (slice.rows.len() as f64 - bought) / slice.rows.len() as f64;
             Seen {
                 day: f64::from(slice.cutoff.0 + half),
-                level,
+                level: *level,
                 variance: NOISE * NOISE + youth * youth + 1.0 / (information + 1.0),
             }
         })
@@ -171,11 +233,10 @@ pub fn fit_warm(history: &History, task: &Task, cutoff: Day, fits: &mut Fits) ->
     let from = Day(cutoff.0 + half);
     // The middle of a week stands for it.
     let weeks: Vec<f64> = (0..LEVEL_WEEKS).map(|week| f64::from(from.0 + 7 * week)).collect();
-    model.level = Level {
+    Level {
         from: Day(from.0 - 3),
         weekly: continuation(&seen, &weeks),
-    };
-    model
+    }
 }
 
 /// Mean and variance of ln(gap) over all gaps.

@@ -85,7 +85,8 @@ fn write(
     writeln!(text, "at-risk = {:?}\nlapsed = {:?}", stages.at_risk, stages.lapsed)?;
     writeln!(
         text,
-        "\n# Added to the log-odds by MBG/NBD: weight·(feature − mean) / scale, and the level by weeks from level-from on."
+        "\n# Added to the log-odds by MBG/NBD: weight·(feature − mean) / scale or what trees say, and the level by weeks from \
+         level-from on."
     )?;
     writeln!(text, "[churn-model]\ncadence-mean = {:?}", churn.cadence.mean)?;
     writeln!(
@@ -93,7 +94,11 @@ fn write(
         "cadence-variance = {:?}\nlevel-from = \"{}\"",
         churn.cadence.variance, churn.level.from
     )?;
-    writeln!(text, "level-weekly = {:?}\n\n[churn-model.weights]", churn.level.weekly)?;
+    writeln!(text, "level-weekly = {:?}", churn.level.weekly)?;
+    if let Some(correction) = &churn.correction {
+        writeln!(text, "trees = '''\n{}'''", correction.text())?;
+    }
+    writeln!(text, "\n[churn-model.weights]")?;
     for (feature, w) in Feature::ALL.iter().zip(&churn.weights).filter(|(_, w)| w.weight != 0.0) {
         writeln!(
             text,

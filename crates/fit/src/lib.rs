@@ -6,6 +6,7 @@
 //! or after its cut-off.
 
 pub mod backtest;
+pub mod boost;
 pub mod btyd;
 pub mod churn;
 pub mod file;

@@ -49,6 +49,6 @@ pub use live::{Clock, Live, LiveOptions};
 pub use meta::{Active, ActiveError, Books};
 pub use sandbox::Sandbox;
 pub use sim::Sim;
-pub use startup::{inaugurate, ledger, put_in_force};
+pub use startup::{in_force, inaugurate, ledger, put_in_force};
 pub use status::{PartitionStatus, Status, StatusHandle};
 pub use worker::{DeadLetter, DeadLetterSink, Worker};

@@ -49,6 +49,8 @@ pub struct Active {
     pub model: Model,
     /// The policies.
     pub policies: PolicySet,
+    /// The policies' text.
+    pub policies_text: Arc<str>,
 }
 
 /// Why a control record's texts cannot be put in force.
@@ -68,6 +70,7 @@ impl Active {
         Ok(Self {
             model: Model::parse(model)?,
             policies: PolicySet::parse(policies)?,
+            policies_text: policies.into(),
         })
     }
 

@@ -12,8 +12,9 @@ use vigie_ingestion::log::{Log, LogReader};
 use vigie_store::Store;
 
 impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
-    /// Makes sure that this model and these policies are in force, by control records wherever they are not. Call it after
-    /// a survey and before events are accepted: events folded earlier belong to what was in force then.
+    /// Makes sure that this model and these policies are in force, by control records wherever they are not; a model that was
+    /// put in this one's place stays. Call it after a survey and before events are accepted: events folded earlier belong to
+    /// what was in force then.
     pub async fn activate(&mut self, model: &str, policies: &str, at: Timestamp) -> Result<bool, WorkerError> {
         let position = Position {
             partition: Partition(0),
@@ -23,21 +24,22 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
             position,
             reason: error.to_string(),
         })?;
-        let differs = |partition: &Partition, state: &PartitionState| {
-            self.coming.get(partition).or(state.active.as_ref()).map(Arc::as_ref) != Some(&wanted)
+        let record = |(partition, state): (&Partition, &PartitionState)| {
+            let known = self.coming.get(partition).or(state.active.as_ref());
+            let standing = known.filter(|known| known.model.stands_for(&wanted.model));
+            let model = match standing {
+                Some(known) if known.policies == wanted.policies => return None,
+                Some(known) => &known.model.text,
+                None => &wanted.model.text,
+            };
+            let body = Body::Control(Control::Activate {
+                at,
+                model: (&**model).into(),
+                policies: policies.into(),
+            });
+            Some((*partition, Bytes::from(Record::new(body).encode())))
         };
-        let body = Body::Control(Control::Activate {
-            at,
-            model: model.into(),
-            policies: policies.into(),
-        });
-        let bytes = Bytes::from(Record::new(body).encode());
-        let records: Vec<_> = self
-            .states
-            .iter()
-            .filter(|(partition, state)| differs(partition, state))
-            .map(|(partition, _)| (*partition, bytes.clone()))
-            .collect();
+        let records: Vec<_> = self.states.iter().filter_map(record).collect();
         if records.is_empty() {
             return Ok(false);
         }
@@ -87,6 +89,28 @@ pub async fn ledger<L: Log, S: Store>(
         let _ = states.insert(partition, state);
     }
     Ok((settled, survey(log, &states).await?.events))
+}
+
+/// What the store has in force in the first partition, and the position of the record that says so; the other partitions are
+/// given the same. `None` before anything was folded. `known` is an earlier answer: the log is read only when it is outdated.
+pub async fn in_force<L: Log, S: Store>(
+    log: &L,
+    store: &S,
+    known: Option<(Offset, Arc<Active>)>,
+) -> Result<Option<(Offset, Arc<Active>)>, WorkerError> {
+    let partition = Partition(0);
+    let meta = match store.partition(partition).await? {
+        Some(bytes) => Meta::decode(&bytes).ok_or(WorkerError::Meta { partition })?,
+        None => Meta::default(),
+    };
+    let Some(offset) = meta.active.map(|active| active.at) else {
+        return Ok(None);
+    };
+    if let Some(known) = known.filter(|(at, _)| *at == offset) {
+        return Ok(Some(known));
+    }
+    let (active, _) = read_control(log, Position { partition, offset }).await?;
+    Ok(Some((offset, Arc::new(active))))
 }
 
 /// Puts model and policies in force where a partition holds nothing at all: no event may stand before the first control

@@ -3,7 +3,7 @@
 //! Integers only, and merging is addition: the counts of all workers add up, in any order. It knows neither customers nor
 //! time: its owner notes a prediction when its window closes, and starts a new one per month, say, to see drift.
 
-use libm::sqrt;
+use libm::{log, sqrt};
 
 /// Tenths.
 pub const BINS: usize = 10;
@@ -17,6 +17,10 @@ pub struct Bin {
     pub churned: u64,
     /// Sum of predicted probabilities, in millionths.
     pub predicted_ppm: u64,
+    /// Sum of p·(1 − p), in millionths: the variance of the number of churners.
+    pub variance_ppm: u64,
+    /// Sum of −ln(probability given to what came), in millionths.
+    pub log_loss_ppm: u64,
 }
 
 /// Closed predictions of one score.
@@ -34,6 +38,9 @@ impl Calibration {
             bin.n += 1;
             bin.churned += u64::from(churned);
             bin.predicted_ppm += (p * 1e6).round() as u64;
+            bin.variance_ppm += (p * (1.0 - p) * 1e6).round() as u64;
+            let given = if churned { p } else { 1.0 - p };
+            bin.log_loss_ppm += (-log(given.max(1e-6)) * 1e6).round() as u64;
         }
     }
 
@@ -43,6 +50,8 @@ impl Calibration {
             bin.n += theirs.n;
             bin.churned += theirs.churned;
             bin.predicted_ppm += theirs.predicted_ppm;
+            bin.variance_ppm += theirs.variance_ppm;
+            bin.log_loss_ppm += theirs.log_loss_ppm;
         }
     }
 
@@ -70,16 +79,7 @@ impl Calibration {
     #[must_use]
     pub fn drift(&self) -> f64 {
         let (expected, observed) = self.totals();
-        // By the tenths' mean probabilities: never smaller than the true variance.
-        let variance: f64 = self
-            .bins
-            .iter()
-            .filter(|bin| bin.n > 0)
-            .map(|bin| {
-                let p = bin.predicted_ppm as f64 / 1e6 / bin.n as f64;
-                bin.n as f64 * p * (1.0 - p)
-            })
-            .sum();
+        let variance = self.bins.iter().map(|bin| bin.variance_ppm).sum::<u64>() as f64 / 1e6;
         if variance > 0.0 {
             (observed - expected) / sqrt(variance)
         } else {

@@ -6,7 +6,8 @@
 //!
 //! The sum is exactly additive, closed in H, and monotone in H as BTYD is. The features are the second opinion of BG/NBD,
 //! decayed purchase counts, the regularity of the customer's own gaps, spend, and what they do on the site and in their
-//! mail. A model without labels has no weights and an empty level: it *is* MBG/NBD, which is the cold start.
+//! mail. A model without labels has no weights and an empty level: it *is* MBG/NBD, which is the cold start. Boosted trees
+//! over the same features can stand in the place of the weights ([`Correction`]).
 //!
 //! The level depends on the calendar alone, is constant within a week, and may rise or fall: that is how a season is. So
 //! churn is monotone in silence only up to it and to the fading of the decayed counts; see the crossing search.
@@ -14,6 +15,7 @@
 //! It never fits anything and never reads a clock. Money is in major units of one currency.
 
 use crate::btyd::{Btyd, Recency, logit, sigmoid};
+use crate::correction::Correction;
 use libm::{exp, exp2, expm1, log, log1p, sqrt};
 use vigie_event::{Channel, Day, Signal};
 
@@ -73,6 +75,15 @@ impl Feature {
             Self::Irregularity => "irregularity",
             Self::Site => "site",
             Self::Mail => "mail",
+        }
+    }
+
+    /// Whether it falls in silence; the others stay as they are.
+    #[must_use]
+    pub const fn fades(self) -> bool {
+        match self {
+            Self::SecondOpinion | Self::RecentPurchases | Self::Purchases | Self::Site | Self::Mail => true,
+            Self::LastSpend | Self::MeanSpend | Self::Irregularity => false,
         }
     }
 }
@@ -302,12 +313,14 @@ pub struct ChurnModel {
     pub weights: [Weight; FEATURES],
     /// Season and drift.
     pub level: Level,
+    /// Trees in place of the weights, where they were fitted.
+    pub correction: Option<Correction>,
 }
 
 /// The log-odds of a purchase within the horizon as the terms that they are the sum of.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Terms {
-    /// By MBG/NBD.
+    /// By MBG/NBD, and the mean of the trees, if any.
     pub base: f64,
     /// By each of [`Feature::ALL`].
     pub features: [f64; FEATURES],
@@ -339,6 +352,7 @@ impl ChurnModel {
             cadence: Cadence::default(),
             weights: [Weight::default(); FEATURES],
             level: Level::default(),
+            correction: None,
         }
     }
 
@@ -370,26 +384,56 @@ impl ChurnModel {
         ]
     }
 
-    /// The log-odds of a purchase within the `horizon_days` from the start of `now`.
+    /// The log-odds of a purchase within the `horizon_days` from the start of `now`, term by term.
     #[must_use]
     pub fn terms(&self, pace: &Pace, horizon_days: u16, now: Day) -> Terms {
         let mut features = self.features(pace, horizon_days, now);
+        let by_trees = self.correction.as_ref().map(|trees| trees.contributions(&features));
         features
             .iter_mut()
             .zip(&self.weights)
             .for_each(|(feature, weight)| *feature = weight.term(*feature));
+        if let Some(by_trees) = by_trees {
+            features.iter_mut().zip(by_trees).for_each(|(term, phi)| *term += phi);
+        }
         Terms {
             base: self.base(pace, horizon_days, now),
             features,
-            level: self.level.on(Day(now.0.saturating_add(i32::from(horizon_days) / 2))),
+            level: self.level.on(middle(now, horizon_days)),
         }
+    }
+
+    /// P(no purchase within the `horizon_days` from the start of `now`), strictly between 0 and 1.
+    #[must_use]
+    pub fn churn(&self, pace: &Pace, horizon_days: u16, now: Day) -> f64 {
+        sigmoid(
+            -self
+                .log_odds(pace, horizon_days, now)
+                .clamp(-MAX_LOG_ODDS, MAX_LOG_ODDS),
+        )
+    }
+
+    /// The log-odds of [`Self::terms`], without working out how much of what the trees say is due to which feature.
+    #[must_use]
+    pub fn log_odds(&self, pace: &Pace, horizon_days: u16, now: Day) -> f64 {
+        let Some(trees) = &self.correction else {
+            return self.terms(pace, horizon_days, now).log_odds();
+        };
+        let features = self.features(pace, horizon_days, now);
+        let weighed = features
+            .iter()
+            .zip(&self.weights)
+            .map(|(feature, weight)| weight.term(*feature));
+        let level = self.level.on(middle(now, horizon_days));
+        let base = log_odds(&self.mbg, pace.recency(now), horizon_days);
+        base + weighed.sum::<f64>() + trees.log_odds(&features) + level
     }
 
     /// The first day in `from..=until` on which churn is at or above `high` or at or below `low`, provided that nothing more
     /// is bought or done.
     ///
-    /// Every term but the level is monotone in silence, rising or falling by the sign of its weight, so that its values at
-    /// both ends of a stretch bound the sum on it: stretches that cannot hold the day are skipped whole, the others halved.
+    /// Every term but the level is monotone in silence, rising or falling by the sign of its weight, and so is every feature
+    /// that trees read, so that the values at both ends of a stretch bound the sum on it: stretches that cannot hold the day are skipped whole, the others halved.
     /// The answer is exact; a search of ten years takes some dozens of evaluations.
     #[must_use]
     pub fn first_day_outside(
@@ -401,7 +445,7 @@ impl ChurnModel {
         until: Day,
     ) -> Option<Day> {
         let outside = |day: Day| {
-            let churn = self.terms(pace, horizon_days, day).churn();
+            let churn = self.churn(pace, horizon_days, day);
             churn >= high || churn <= low
         };
         // Log-odds of a purchase fall where churn rises. The margin keeps rounding from hiding a day.
@@ -430,29 +474,37 @@ impl ChurnModel {
 
     /// Bounds of the log-odds between two days.
     fn bounds(&self, pace: &Pace, horizon_days: u16, first: Day, last: Day) -> (f64, f64) {
-        let (a, b) = (
-            self.terms(pace, horizon_days, first),
-            self.terms(pace, horizon_days, last),
-        );
-        let half = i32::from(horizon_days) / 2;
-        let (least, most) = self
+        let at = |day: Day| {
+            let base = log_odds(&self.mbg, pace.recency(day), horizon_days);
+            (base, self.features(pace, horizon_days, day))
+        };
+        let (a, b) = (at(first), at(last));
+        let mut bounds = self
             .level
-            .between(Day(first.0.saturating_add(half)), Day(last.0.saturating_add(half)));
-        let pairs = a
-            .features
-            .iter()
-            .zip(&b.features)
-            .chain(std::iter::once((&a.base, &b.base)));
-        pairs.fold((least, most), |(least, most), (a, b)| {
-            (least + a.min(*b), most + a.max(*b))
-        })
+            .between(middle(first, horizon_days), middle(last, horizon_days));
+        let mut add = |a: f64, b: f64| bounds = (bounds.0 + a.min(b), bounds.1 + a.max(b));
+        for ((a, b), weight) in a.1.iter().zip(&b.1).zip(&self.weights) {
+            add(weight.term(*a), weight.term(*b));
+        }
+        add(a.0, b.0);
+        if let Some(trees) = &self.correction {
+            let (low, high) = trees.bounds(&a.1, &b.1);
+            add(low, high);
+        }
+        bounds
     }
 
-    /// The log-odds by MBG/NBD.
+    /// The log-odds by MBG/NBD, and the mean of the trees, if any.
     #[must_use]
     pub fn base(&self, pace: &Pace, horizon_days: u16, now: Day) -> f64 {
-        log_odds(&self.mbg, pace.recency(now), horizon_days)
+        let trees = self.correction.as_ref().map_or(0.0, Correction::mean);
+        log_odds(&self.mbg, pace.recency(now), horizon_days) + trees
     }
+}
+
+/// The day whose level a horizon has.
+fn middle(now: Day, horizon_days: u16) -> Day {
+    Day(now.0.saturating_add(i32::from(horizon_days) / 2))
 }
 
 /// Log-odds of a probability that may lie outside (0, 1), where nothing is reached.

@@ -115,7 +115,7 @@ impl Features {
     #[must_use]
     pub fn of_part(part: &Part) -> Self {
         Self {
-            pace: pace(part),
+            pace: pace(part, Day(i32::MAX)),
             ..Self::without_pace(part)
         }
     }
@@ -153,8 +153,8 @@ impl Features {
 }
 
 /// Purchase days with their spend in the currency in which the customer has spent most (of equals the first by its code),
-/// and the days of site and mail activity.
-fn pace(part: &Part) -> Option<Pace> {
+/// and the days of site and mail activity, all before a day.
+pub(crate) fn pace(part: &Part, before: Day) -> Option<Pace> {
     let main = main_currency(part);
     let unit = main.map_or(1.0, |currency| libm::pow(10.0, -f64::from(currency.exponent())));
     let amounts: BTreeMap<Day, i64> = part
@@ -166,13 +166,14 @@ fn pace(part: &Part) -> Option<Pace> {
     let days = part
         .purchases()
         .days()
+        .filter(|(day, _)| *day < before)
         .map(|(day, _)| (day, amounts.get(&day).map_or(0.0, |minor| *minor as f64 * unit)));
     let acted = |counts: fn(Signal) -> bool| {
-        let mut before = None;
+        let mut met = None;
         part.calendar()
             .counts()
-            .filter(move |(_, signal, _)| counts(*signal))
-            .filter_map(move |(day, _, _)| (before.replace(day) != Some(day)).then_some(day))
+            .filter(move |(day, signal, _)| *day < before && counts(*signal))
+            .filter_map(move |(day, _, _)| (met.replace(day) != Some(day)).then_some(day))
     };
     Pace::of(days).map(|pace| pace.with_engagement(acted(is_site), acted(is_mail)))
 }
@@ -323,8 +324,9 @@ impl<'a> Scorer<'a> {
             .model
             .mbg
             .no_purchase(purchases.recency(now), f64::from(days) / DAYS_PER_WEEK);
-        Ok(self.churn_contributions(days, now).map_or(plain, |terms| {
-            let churn = terms.churn();
+        let fitted = self.model.churn.as_ref().zip(self.features.pace);
+        Ok(fitted.map_or(plain, |(model, pace)| {
+            let churn = model.churn(&pace, days, now.day().max(pace.last));
             let already_gone = plain.already_gone.min(churn);
             NoPurchase {
                 already_gone,

@@ -12,6 +12,7 @@ mod assess;
 pub mod btyd;
 pub mod calibration;
 pub mod churn;
+mod correction;
 mod crossing;
 mod features;
 mod model;
@@ -24,6 +25,7 @@ pub mod tiers;
 pub mod trees;
 mod uncertainty;
 pub mod value;
+pub mod watch;
 
 pub use assess::{
     Assessment, Attrition, Churn, ChurnScore, Contribution, Evidence, Factor, PAlive, Reason, ReasonCode, Stage,
@@ -31,11 +33,12 @@ pub use assess::{
 };
 pub use btyd::Btyd;
 pub use churn::ChurnModel;
+pub use correction::Correction;
 pub use crossing::{first_crossing, next_refresh};
 pub use features::{
     AttritionTerms, ChurnTerms, EngagementFeatures, Features, NotScored, PurchaseFeatures, ScoreKind, Scorer,
 };
-pub use model::{Model, ModelError, Pool, Stages};
+pub use model::{MAX_CANDIDATE_BYTES, Model, ModelError, Pool, Stages};
 pub use pareto::ParetoNbd;
 pub use reasons::Lang;
 pub use state::{CodecError, CustomerState, Observation, Part};

@@ -3,16 +3,27 @@
 //! A model is an immutable snapshot with a name and a fingerprint of its text, which every score carries. This file never
 //! fits parameters and never touches a customer.
 //!
+//! What is in force is always one text. Where it is more than a file, vigie has put a few lines before the model's own text:
+//! which model of the configuration it stands in for, and a *candidate*, a second model that scores beside it and decides
+//! nothing. So one record of the log says everything, and a replay needs to know nothing else.
+//!
 //! Bounds are checked so that nothing downstream can overflow, divide by zero or lose monotonicity to rounding: a score
 //! must not fall under silence, and must change by more than its rounding error per millisecond near a crossing.
 
 use crate::btyd::{Btyd, Family};
 use crate::churn::{Cadence, ChurnModel, FEATURES, Feature, Level, Weight};
+use crate::correction::Correction;
 use crate::value::{COST_ITEMS, Cost, GammaGamma, ValueModel};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use vigie_event::{Currency, Timestamp};
+use std::sync::Arc;
+use vigie_event::{Currency, Day, Timestamp};
+
+/// How a text begins that vigie has put together; the byte at which the model's own text begins follows.
+const HEADER: &str = "# put together by vigie; the model's own text begins at byte ";
+/// Largest text of a model that may be a candidate: it becomes part of a log record.
+pub const MAX_CANDIDATE_BYTES: usize = 384 << 10;
 
 /// The model that is compiled in.
 const SHIPPED: &str = include_str!("../../../config/models/btyd-cdnow.toml");
@@ -57,10 +68,18 @@ pub struct Stages {
 pub struct Model {
     /// The name in the file.
     pub name: String,
-    /// `name@` and the first 12 hexadecimal digits of the SHA-256 of the file's text: what a score carries.
+    /// `name@` and the first 12 hexadecimal digits of the SHA-256 of the model's own text: what a score carries.
     pub version: String,
-    /// The first 8 bytes of the same hash: what the customer record carries.
+    /// The first 8 bytes of the SHA-256 of the whole text: what the customer record carries.
     pub fingerprint: u64,
+    /// The whole text.
+    pub text: Arc<str>,
+    /// Version of the configured model that this one was put in the place of.
+    pub supersedes: Option<String>,
+    /// What scores beside it.
+    pub candidate: Option<Arc<Model>>,
+    /// The day from which on nothing was seen by the fit; `None` where the file does not say.
+    pub fitted_until: Option<Day>,
     /// BG/NBD on purchase days; shown, not used in attrition or churn.
     pub bg: Btyd,
     /// MBG/NBD on purchase days.
@@ -115,9 +134,9 @@ struct File {
     pool: Pool,
     churn: Churn,
     churn_model: Option<Fitted>,
-    /// What `vigie fit` says about the fit: data window, metrics, calibration, version of the code. Not read.
-    #[serde(default, rename = "fit")]
-    _fit: Option<toml::Table>,
+    /// What `vigie fit` says about the fit: data window, metrics, calibration, version of the code. Only the cut-off is read.
+    #[serde(default)]
+    fit: Option<toml::Table>,
     refresh: Refresh,
     stages: Stages,
     #[serde(default)]
@@ -213,6 +232,9 @@ struct Fitted {
     cadence_variance: f64,
     level_from: String,
     level_weekly: Vec<f64>,
+    /// Boosted trees in place of the weights: LightGBM text or XGBoost JSON.
+    trees: Option<String>,
+    #[serde(default)]
     weights: BTreeMap<String, FittedWeight>,
 }
 
@@ -252,6 +274,9 @@ impl Fitted {
         if self.level_weekly.len() > MAX_WEEKS {
             problems.push(format!("churn-model.level-weekly must have at most {MAX_WEEKS} weeks"));
         }
+        if let Some(Err(error)) = self.trees.as_deref().map(Correction::parse) {
+            problems.push(format!("churn-model.trees: {error}"));
+        }
         if Timestamp::parse(&self.level_from).is_err() {
             problems.push(format!(
                 "churn-model.level-from must be a date, is {:?}",
@@ -285,6 +310,7 @@ impl Fitted {
                 variance: self.cadence_variance,
             },
             weights,
+            correction: self.trees.as_deref().and_then(|text| Correction::parse(text).ok()),
             level: Level {
                 from: Timestamp::parse(&self.level_from)
                     .map(Timestamp::day)
@@ -329,8 +355,53 @@ impl Model {
         SHIPPED
     }
 
-    /// Reads and validates a model file; reports everything that is wrong at once.
+    /// Reads and validates a model file, or a text that vigie has put together; reports everything that is wrong at once.
     pub fn parse(text: &str) -> Result<Self, ModelError> {
+        let (header, own) = split(text)?;
+        let model = Self::parse_own(own)?;
+        let candidate = header.candidate.as_deref().map(Self::parse_own).transpose()?;
+        Ok(Self {
+            fingerprint: fingerprint(text),
+            text: text.into(),
+            supersedes: header.supersedes,
+            candidate: candidate.map(Arc::new),
+            ..model
+        })
+    }
+
+    /// The model's own text, as its file has it.
+    #[must_use]
+    pub fn own_text(&self) -> &str {
+        split(&self.text).map_or(&*self.text, |(_, own)| own)
+    }
+
+    /// The text that is this model with a candidate beside it, or without one. The candidate's own header is left out.
+    #[must_use]
+    pub fn beside(&self, candidate: Option<&Self>) -> String {
+        put_together(
+            self.own_text(),
+            self.supersedes.as_deref(),
+            candidate.map(Self::own_text),
+        )
+    }
+
+    /// The text that puts the candidate in this model's place, until the configuration names another model than it names
+    /// now; `None` without a candidate.
+    #[must_use]
+    pub fn promoted(&self) -> Option<String> {
+        let candidate = self.candidate.as_deref()?;
+        let supersedes = self.supersedes.as_deref().unwrap_or(&self.version);
+        let supersedes = (supersedes != candidate.version).then_some(supersedes);
+        Some(put_together(candidate.own_text(), supersedes, None))
+    }
+
+    /// Whether this model stands where the configured one should: it is it, or it was put in its place.
+    #[must_use]
+    pub fn stands_for(&self, configured: &Self) -> bool {
+        self.version == configured.version || self.supersedes.as_ref() == Some(&configured.version)
+    }
+
+    fn parse_own(text: &str) -> Result<Self, ModelError> {
         let file: File =
             toml::from_str(text).map_err(|error| ModelError::Syntax(error.to_string().trim_end().to_owned()))?;
         let problems = file.problems();
@@ -338,14 +409,15 @@ impl Model {
             return Err(ModelError::Values(problems));
         }
         let (bg, mbg) = (file.bg_nbd.family(Family::Bg), file.mbg_nbd.family(Family::Mbg));
-        let digest = Sha256::digest(text.as_bytes());
-        let fingerprint = digest
-            .iter()
-            .take(8)
-            .fold(0u64, |all, byte| all << 8 | u64::from(*byte));
+        let fingerprint = fingerprint(text);
+        let cutoff = file.fit.as_ref().and_then(|fit| fit.get("cutoff")?.as_str());
         Ok(Self {
             version: format!("{}@{:012x}", file.name, fingerprint >> 16),
             fingerprint,
+            text: text.into(),
+            supersedes: None,
+            candidate: None,
+            fitted_until: cutoff.and_then(|day| Timestamp::parse(day).ok()).map(Timestamp::day),
             churn: file.churn_model.map(|fitted| fitted.model(bg, mbg)),
             bg,
             mbg,
@@ -359,6 +431,51 @@ impl Model {
             name: file.name,
         })
     }
+}
+
+/// The first 8 bytes of a text's SHA-256.
+fn fingerprint(text: &str) -> u64 {
+    let digest = Sha256::digest(text.as_bytes());
+    digest
+        .iter()
+        .take(8)
+        .fold(0u64, |all, byte| all << 8 | u64::from(*byte))
+}
+
+/// What vigie has put before a model's own text.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    supersedes: Option<String>,
+    candidate: Option<String>,
+}
+
+/// The header and the model's own text.
+fn split(text: &str) -> Result<(Header, &str), ModelError> {
+    let Some(rest) = text.strip_prefix(HEADER) else {
+        return Ok((Header::default(), text));
+    };
+    let damaged = || ModelError::Syntax("what vigie has put before the model's own text is damaged".to_owned());
+    let (number, _) = rest.split_once('\n').ok_or_else(damaged)?;
+    let at: usize = number.parse().map_err(|_| damaged())?;
+    let (header, own) = text.split_at_checked(at).ok_or_else(damaged)?;
+    let header = toml::from_str(header).map_err(|error| ModelError::Syntax(error.to_string().trim_end().to_owned()))?;
+    Ok((header, own))
+}
+
+fn put_together(own: &str, supersedes: Option<&str>, candidate: Option<&str>) -> String {
+    let line = |key: &str, value: Option<&str>| {
+        value.map_or_else(String::new, |value| {
+            format!("{key} = {}\n", toml::Value::String(value.to_owned()))
+        })
+    };
+    let rest = format!("{}{}", line("supersedes", supersedes), line("candidate", candidate));
+    if rest.is_empty() {
+        return own.to_owned();
+    }
+    // The number is padded, so that it does not depend on its own length.
+    let at = HEADER.len() + 8 + 1 + rest.len();
+    format!("{HEADER}{at:08}\n{rest}{own}")
 }
 
 impl Parameters {
@@ -456,6 +573,39 @@ impl File {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_put_together_says_what_it_was_put_together_from() {
+        let shipped = Model::shipped().unwrap();
+        let other = |name: &str| Model::parse(&SHIPPED.replacen("btyd-cdnow", name, 1)).unwrap();
+        let (second, third) = (other("second"), other("third"));
+        let beside = Model::parse(&shipped.beside(Some(&second))).unwrap();
+        assert_eq!(beside.candidate.as_deref(), Some(&second));
+        assert_eq!((&beside.version, beside.own_text()), (&shipped.version, SHIPPED));
+        assert_ne!(beside.fingerprint, shipped.fingerprint);
+        assert!(beside.stands_for(&shipped) && !beside.stands_for(&second));
+        assert_eq!(Model::parse(&beside.beside(None)).unwrap(), shipped);
+        let promoted = Model::parse(&beside.promoted().unwrap()).unwrap();
+        assert_eq!(
+            (&promoted.version, promoted.own_text()),
+            (&second.version, second.own_text())
+        );
+        assert!(promoted.candidate.is_none() && promoted.stands_for(&shipped) && promoted.stands_for(&second));
+        assert!(!promoted.stands_for(&third) && promoted.promoted().is_none());
+        // What stands in for the configured model stays that when it is succeeded in turn, even by that model itself.
+        let again = Model::parse(&promoted.beside(Some(&third))).unwrap();
+        let again = Model::parse(&again.promoted().unwrap()).unwrap();
+        assert!(again.stands_for(&shipped) && !again.stands_for(&second));
+        let home = Model::parse(&again.beside(Some(&shipped))).unwrap();
+        assert_eq!(home.promoted().unwrap(), SHIPPED);
+        // Texts with quotes of every kind survive.
+        let quoted = Model::parse(&format!("# \"\"\" and ''' and \\u0000\n{SHIPPED}")).unwrap();
+        let beside = Model::parse(&shipped.beside(Some(&quoted))).unwrap();
+        assert_eq!(beside.candidate.as_deref(), Some(&quoted));
+        for damaged in [format!("{HEADER}99999999\n"), format!("{HEADER}x\n"), HEADER.to_owned()] {
+            assert_eq!(Model::parse(&damaged).unwrap_err().tag(), "model_syntax");
+        }
+    }
 
     #[test]
     fn the_shipped_model_is_valid_and_has_the_published_parameters() {

@@ -18,6 +18,21 @@ const PULL: f64 = 1e-4;
 /// Farthest that a weight may move from the batch fit.
 const BOUND: f64 = 1.0;
 
+/// The features on the batch fit's scale, and last the level's 1. A feature that the fit never saw vary has no scale to
+/// learn on.
+fn standard(batch: &ChurnModel, features: &[f64; FEATURES]) -> [f64; FEATURES + 1] {
+    let mut z = [1.0; FEATURES + 1];
+    for ((z, feature), weight) in z.iter_mut().zip(features).zip(&batch.weights) {
+        let known = weight.weight != 0.0 || weight.scale != 1.0;
+        *z = if known {
+            Weight { weight: 1.0, ..*weight }.term(*feature)
+        } else {
+            0.0
+        };
+    }
+    z
+}
+
 /// The weights on their way.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Learner {
@@ -39,22 +54,17 @@ impl Default for Learner {
 }
 
 impl Learner {
+    /// The log-odds of a purchase by the weights as they stand.
+    #[must_use]
+    pub fn log_odds(&self, batch: &ChurnModel, pace: &Pace, horizon_days: u16, then: Day) -> f64 {
+        let z = standard(batch, &batch.features(pace, horizon_days, then));
+        batch.log_odds(pace, horizon_days, then) + z.iter().zip(&self.moved).map(|(z, by)| z * by).sum::<f64>()
+    }
+
     /// Learns a closed label: what was known at `then`, and whether a purchase came within the horizon.
     pub fn learn(&mut self, batch: &ChurnModel, pace: &Pace, horizon_days: u16, then: Day, bought: bool) {
-        let terms = batch.terms(pace, horizon_days, then);
-        let features = batch.features(pace, horizon_days, then);
-        let mut z = [1.0; FEATURES + 1];
-        for ((z, feature), weight) in z.iter_mut().zip(features).zip(&batch.weights) {
-            // A feature that the batch fit never saw vary has no scale to learn on.
-            let known = weight.weight != 0.0 || weight.scale != 1.0;
-            *z = if known {
-                Weight { weight: 1.0, ..*weight }.term(feature)
-            } else {
-                0.0
-            };
-        }
-        let log_odds = terms.log_odds() + z.iter().zip(&self.moved).map(|(z, by)| z * by).sum::<f64>();
-        let off = sigmoid(log_odds) - f64::from(u8::from(bought));
+        let z = standard(batch, &batch.features(pace, horizon_days, then));
+        let off = sigmoid(self.log_odds(batch, pace, horizon_days, then)) - f64::from(u8::from(bought));
         for ((moved, squares), z) in self.moved.iter_mut().zip(&mut self.squares).zip(z) {
             let gradient = off * z + PULL * *moved;
             *squares += gradient * gradient;
@@ -69,14 +79,14 @@ impl Learner {
         self.labels
     }
 
-    /// The batch fit moved to where the labels have led.
+    /// The batch fit moved a share of the way to where the labels have led.
     #[must_use]
-    pub fn model(&self, batch: &ChurnModel) -> ChurnModel {
+    pub fn model(&self, batch: &ChurnModel, share: f64) -> ChurnModel {
         let mut model = batch.clone();
         for (weight, moved) in model.weights.iter_mut().zip(&self.moved) {
-            weight.weight += moved;
+            weight.weight += share * moved;
         }
-        let [.., level] = self.moved;
+        let [.., level] = self.moved.map(|moved| share * moved);
         if model.level.weekly.is_empty() {
             model.level.weekly.push(0.0);
         }

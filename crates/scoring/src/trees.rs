@@ -174,6 +174,59 @@ impl Trees {
         (phi, mean)
     }
 
+    /// The mean of [`Self::sum`] by training weight.
+    #[must_use]
+    pub fn mean(&self) -> f64 {
+        self.base + self.factor * self.trees.iter().map(|tree| expected(tree, 0)).sum::<f64>()
+    }
+
+    /// The least and the most that [`Self::sum`] can be while every value lies between its `a` and its `b`: the sums of
+    /// the least and of the largest leaves that can be reached, so they hold all sums and may be wider. No value is missing.
+    #[must_use]
+    pub fn bounds(&self, a: &[f64], b: &[f64]) -> (f64, f64) {
+        let mut sums = (0.0, 0.0);
+        for tree in &self.trees {
+            let (low, high) = self.reach(tree, 0, a, b);
+            sums = (sums.0 + low, sums.1 + high);
+        }
+        // Sums in singles are off by their own rounding.
+        let slack = if self.single {
+            f64::from(f32::EPSILON)
+                * (self.trees.len() as f64 + 1.0)
+                * sums.0.abs().max(sums.1.abs()).max(self.base.abs())
+        } else {
+            0.0
+        };
+        (
+            self.base + self.factor * sums.0 - slack,
+            self.base + self.factor * sums.1 + slack,
+        )
+    }
+
+    fn reach(&self, tree: &[Node], at: usize, a: &[f64], b: &[f64]) -> (f64, f64) {
+        let Some(node) = tree.get(at) else { return (0.0, 0.0) };
+        let Some(split) = &node.split else {
+            return (node.value, node.value);
+        };
+        let end = |values: &[f64]| values.get(split.feature).copied().unwrap_or(f64::NAN);
+        let (low, high) = (end(a).min(end(b)), end(a).max(end(b)));
+        let (low, high) = match self.single {
+            true => (f64::from(low as f32), f64::from(high as f32)),
+            false => (low, high),
+        };
+        let missing = split.missing == Missing::Zero && low <= LIGHTGBM_ZERO && high >= -LIGHTGBM_ZERO;
+        let left = low <= split.threshold || (missing && split.missing_left);
+        let right = high > split.threshold || (missing && !split.missing_left);
+        match (left, right) {
+            (true, false) => self.reach(tree, split.left, a, b),
+            (false, true) => self.reach(tree, split.right, a, b),
+            _ => {
+                let (left, right) = (self.reach(tree, split.left, a, b), self.reach(tree, split.right, a, b));
+                (left.0.min(right.0), left.1.max(right.1))
+            }
+        }
+    }
+
     fn leaf(&self, tree: &[Node], values: &[f64]) -> f64 {
         let mut at = 0;
         while let Some(node) = tree.get(at) {
@@ -271,7 +324,10 @@ impl Walk<'_> {
             known = path.get(earlier).map_or(known, |w| w.step);
             unwind(&mut path, earlier);
         }
-        let share = |child: usize| self.tree.get(child).map_or(0.0, |child| child.cover) / node.cover;
+        // Of the children's own sum, which in singles is not quite the node's: so the parts add up to the whole.
+        let cover = |child: usize| self.tree.get(child).map_or(0.0, |child| child.cover);
+        let total = cover(hot) + cover(cold);
+        let share = |child: usize| cover(child) / total;
         self.explain(
             hot,
             &path,
@@ -621,7 +677,7 @@ struct XgbTree {
     split_indices: Vec<usize>,
     split_conditions: Vec<f32>,
     default_left: Vec<u8>,
-    sum_hessian: Vec<f64>,
+    sum_hessian: Vec<f32>,
     #[serde(default)]
     split_type: Vec<u8>,
 }
@@ -633,7 +689,7 @@ impl Source for XgbTree {
         let left = *self.left_children.get(here).ok_or_else(short)?;
         let right = *self.right_children.get(here).ok_or_else(short)?;
         let condition = *self.split_conditions.get(here).ok_or_else(short)?;
-        let cover = *self.sum_hessian.get(here).ok_or_else(short)?;
+        let cover = f64::from(*self.sum_hessian.get(here).ok_or_else(short)?);
         if left < 0 {
             return Ok(Raw {
                 split: None,

@@ -56,8 +56,22 @@ pub(crate) struct Customer {
     /// Version of the model.
     #[schema(example = "btyd-cdnow@0123456789ab")]
     model: String,
+    /// What the candidate says, where a model scores beside the one in force; it decides nothing.
+    candidate: Option<Candidate>,
     /// Version of the configuration.
     config: String,
+}
+
+/// Scores by a model that scores beside the one in force.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Candidate {
+    /// Version of the candidate.
+    #[schema(example = "fitted@0123456789ab")]
+    model: String,
+    /// Disengagement as of now.
+    attrition: Option<Attrition>,
+    /// Probability of no purchase within each of the candidate's horizons, ascending.
+    churn: Vec<Churn>,
 }
 
 /// Place in the life cycle.
@@ -358,6 +372,8 @@ pub(crate) struct ConfigView {
     config: String,
     /// Version of the model.
     model: String,
+    /// Version of the model that scores beside it.
+    candidate: Option<String>,
     /// Horizons of churn, in days.
     churn_horizons_days: Vec<u16>,
     default_horizon_days: u16,
@@ -417,6 +433,14 @@ impl Customer {
             churn_reasons: reasons(&assessment.churn_reasons),
             value: assessment.value.as_ref().map(Value::from),
             model: assessment.model,
+            candidate: active.model.candidate.as_deref().map(|model| {
+                let assessment = assess_in(state, model, at, lang);
+                Candidate {
+                    churn: churn(&assessment),
+                    model: assessment.model,
+                    attrition: assessment.attrition.ok().map(Attrition::from),
+                }
+            }),
             attrition: assessment.attrition.ok().map(Attrition::from),
             config: active.config_version.clone(),
         }
@@ -458,6 +482,11 @@ impl ConfigView {
         Self {
             config: active.config_version.clone(),
             model: active.model.version.clone(),
+            candidate: active
+                .model
+                .candidate
+                .as_ref()
+                .map(|candidate| candidate.version.clone()),
             churn_horizons_days: active.model.churn_horizons_days.clone(),
             default_horizon_days: active.model.default_horizon_days,
             policies_version: active.policies.version.clone(),

@@ -115,6 +115,8 @@ const fn bounded(name: &'static str, max: usize, from: &'static str) -> Label {
 const WORKSPACE: Label = bounded("workspace", 1000, "workspaces that sent an event");
 const DESTINATION: Label = bounded("destination", 100, "destinations of the configuration");
 const SOURCE: Label = bounded("source", 100, "kafka sources of the configuration");
+const ROLE: Label = closed("role", &["in_force", "candidate"]);
+const DECILE: Label = closed("decile", &["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"]);
 const PARTITION: Label = bounded("partition", 4096, "partitions of the log");
 
 /// Latencies of requests and of the way from event to score: 1 ms to 30 s.
@@ -347,6 +349,22 @@ catalogue! {
     MODEL_ACTIVATED = "vigie_model_activated_seconds", Kind::Gauge, Seconds, [],
         "When the model and policies in force were activated, in seconds since 1970.",
         "Customers change: backtest a model that has been in force for half a year (`vigie backtest`), and fit a new one.";
+    CHURN_JUDGED = "vigie_churn_judged_customers", Kind::Gauge, Count, [ROLE, DECILE],
+        "Customers whose churn over the last closed horizon was held against what they then did, by tenths of the predicted probability.",
+        "0: nobody bought in the two horizons before, or the model's own fit has seen that time; it is judged on what came after.";
+    CHURN_EXPECTED = "vigie_churn_expected_customers", Kind::Gauge, Count, [ROLE, DECILE],
+        "Of these, how many the model expected not to buy: the sum of their probabilities.",
+        "Compare with the observed ones of the same tenth: far apart in all of them is a level, in the outer ones a slope.";
+    CHURN_OBSERVED = "vigie_churn_observed_customers", Kind::Gauge, Count, [ROLE, DECILE],
+        "Of these, how many did not buy.",
+        "Compare with the expected ones.";
+    CHURN_VARIANCE = "vigie_churn_variance_customers", Kind::Gauge, Count, [ROLE],
+        "Variance of the number that did not buy, as the model sees it: the yardstick of the difference.",
+        "Moves with the number of customers judged.";
+    CHURN_LOG_LOSS = "vigie_churn_log_loss", Kind::Gauge, Count, [ROLE],
+        "Mean log loss of the same predictions; 0 while there are none.",
+        "The candidate's clearly below that of the model in force over weeks: `vigie model promote`.";
+
     DELIVERIES = "vigie_deliveries_total", Kind::Counter, Count,
         [DESTINATION, closed("outcome", &["delivered", "failed", "dropped", "parked"])],
         "What became of relances at each destination: arrived, an attempt failed, not sent on purpose, given up after the last attempt.",

@@ -210,6 +210,8 @@ pub struct Metrics {
     pub relance: RelanceMetrics,
     /// The model and policies in force.
     pub model: ModelMetrics,
+    /// What came of predictions.
+    pub calibration: CalibrationMetrics,
     /// The disk of the data directory.
     pub disk: DiskMetrics,
     /// Canaries.
@@ -240,6 +242,7 @@ impl Metrics {
             audit: AuditMetrics::register(registry),
             relance: RelanceMetrics::register(registry),
             model: ModelMetrics::register(registry),
+            calibration: CalibrationMetrics::register(registry),
             disk: DiskMetrics::register(registry),
             canary: CanaryMetrics::register(registry),
             delivery: DeliveryMetrics::register(registry),
@@ -711,6 +714,65 @@ impl ModelMetrics {
     }
 }
 
+/// Handles of what came of predictions, of the model in force and of its candidate.
+#[derive(Clone, Debug)]
+pub struct CalibrationMetrics {
+    roles: Arc<[RoleMetrics; 2]>,
+}
+
+#[derive(Debug)]
+struct RoleMetrics {
+    /// Judged, expected, observed, by tenths.
+    tenths: [[Gauge; 3]; 10],
+    variance: Gauge,
+    log_loss: Gauge,
+}
+
+/// What came of one model's predictions.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Judged {
+    /// By tenths of the predicted probability: customers, how many were expected to churn, how many did.
+    pub tenths: [(u64, f64, u64); 10],
+    /// Variance of the number that churns, as predicted.
+    pub variance: f64,
+    /// Mean log loss.
+    pub log_loss: f64,
+}
+
+impl CalibrationMetrics {
+    fn register(registry: &Arc<Registry>) -> CalibrationMetrics {
+        let role = |role: &'static str| RoleMetrics {
+            tenths: std::array::from_fn(|tenth| {
+                let decile = (tenth + 1).to_string();
+                [
+                    &catalogue::CHURN_JUDGED,
+                    &catalogue::CHURN_EXPECTED,
+                    &catalogue::CHURN_OBSERVED,
+                ]
+                .map(|metric| registry.gauge(metric, &[("role", role), ("decile", &decile)]))
+            }),
+            variance: registry.gauge(&catalogue::CHURN_VARIANCE, &[("role", role)]),
+            log_loss: registry.gauge(&catalogue::CHURN_LOG_LOSS, &[("role", role)]),
+        };
+        CalibrationMetrics {
+            roles: Arc::new([role("in_force"), role("candidate")]),
+        }
+    }
+
+    /// What came of the predictions of the model in force, and of its candidate.
+    pub fn judged(&self, in_force: &Judged, candidate: &Judged) {
+        for (role, judged) in self.roles.iter().zip([in_force, candidate]) {
+            for ([customers, expected, observed], (n, e, o)) in role.tenths.iter().zip(judged.tenths) {
+                customers.set(float(n));
+                expected.set(e);
+                observed.set(float(o));
+            }
+            role.variance.set(judged.variance);
+            role.log_loss.set(judged.log_loss);
+        }
+    }
+}
+
 /// Handles of the disk of the data directory.
 #[derive(Clone, Debug)]
 pub struct DiskMetrics {
@@ -882,6 +944,7 @@ mod tests {
     fn touch_everything(metrics: &Metrics) {
         let second = Duration::from_secs(1);
         metrics.ready(true);
+        metrics.calibration.judged(&Judged::default(), &Judged::default());
         metrics.events.accepted("acme", 3);
         for outcome in Outcome::ALL {
             metrics.events.outcome("acme", *outcome, 1);

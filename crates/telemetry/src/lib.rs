@@ -41,8 +41,8 @@ mod stopwatch;
 pub use behind::Behind;
 pub use exporter::{BuildInfo, Exporter, TelemetryError};
 pub use handles::{
-    ArchiveMetrics, AuditMetrics, AuditVerdict, CanaryMetrics, Cause, Decision, Delivered, DeliveryMetrics,
-    DiskMetrics, EventMetrics, FlagEnd, HttpMetrics, LogMetrics, Metrics, ModelMetrics, Outcome, PipelineMetrics,
-    RefusalReason, RelanceMetrics, StatusClass, StoreMetrics,
+    ArchiveMetrics, AuditMetrics, AuditVerdict, CalibrationMetrics, CanaryMetrics, Cause, Decision, Delivered,
+    DeliveryMetrics, DiskMetrics, EventMetrics, FlagEnd, HttpMetrics, Judged, LogMetrics, Metrics, ModelMetrics,
+    Outcome, PipelineMetrics, RefusalReason, RelanceMetrics, StatusClass, StoreMetrics,
 };
 pub use stopwatch::{Lap, Stopwatch};

@@ -1,15 +1,16 @@
 //! Model and policies in force, and how they change while a server runs: files are read again on SIGHUP or on request, checked
-//! as a whole, and put in force by control records, so that every replay and audit meets the change at the same place of the
+//! as a whole, and put in force by control records (`models.rs`), so that every replay and audit meets the change at the same place of the
 //! log. What is not valid is refused with every fault and its line, and nothing changes.
 //!
 //! It never decides what is valid (`vigie-relance`, `vigie-scoring`), and never touches a worker: a worker learns of a change
 //! as of any other record.
 
 use crate::auditor::problem;
-use crate::backends::{AnyLog, AnyStore};
+use crate::backends::AnyStore;
 use crate::clocks::Clock;
 use crate::config::Config;
-use crate::server::{snapshot_of, texts};
+use crate::models::Models;
+use crate::server::texts;
 use anyhow::{Context, Result, anyhow};
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -21,19 +22,16 @@ use axum::{Json, body::Bytes};
 use serde_json::{Value, json};
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use vigie_event::{CustomerKey, Partition, Timestamp, Workspace};
 use vigie_ingestion::keys::{KeyKind, Keys};
-use vigie_pipeline::{Active, StatusHandle, put_in_force};
+use vigie_pipeline::Active;
 use vigie_relance::{PolicySet, Rehearsal};
 use vigie_scoring::{CustomerState, Model};
 use vigie_store::Store;
 
 /// What the routes add to the OpenAPI document.
 pub(crate) const OPENAPI: &str = include_str!("activation.json");
-/// Time between two looks at what the worker has put in force.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Records read from the store in one call.
 const PAGE: usize = 2_000;
 /// Largest policy file that is taken.
@@ -47,11 +45,11 @@ pub(crate) type Texts = Arc<ArcSwap<(String, String)>>;
 pub(crate) struct Activation {
     pub(crate) config: Config,
     pub(crate) texts: Texts,
-    pub(crate) log: Arc<AnyLog>,
+    /// Who puts them in force, in a process that has a store.
+    pub(crate) models: Option<Models>,
     pub(crate) store: Option<Arc<AnyStore>>,
     pub(crate) keys: Arc<Keys>,
     pub(crate) snapshot: Arc<ArcSwap<vigie_serve::Active>>,
-    pub(crate) status: StatusHandle,
     pub(crate) clock: Clock,
     /// One change at a time.
     pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
@@ -67,30 +65,30 @@ enum Refused {
 
 impl Activation {
     /// Reads the files again and puts in force what has changed; `None` when nothing has.
-    async fn reload(&self) -> Result<Option<Active>, Refused> {
+    async fn reload(&self) -> Result<Option<Arc<Active>>, Refused> {
         let _turn = self.turn.lock().await;
         let texts = texts(&self.config).map_err(Refused::Failed)?;
         if **self.texts.load() == texts {
             return Ok(None);
         }
         let active = checked(&texts.0, &texts.1).map_err(Refused::Invalid)?;
-        put_in_force(&*self.log, &texts.0, &texts.1, (self.clock)())
-            .await
-            .map_err(|error| Refused::Failed(error.into()))?;
+        let Some(models) = &self.models else {
+            return Err(Refused::Failed(anyhow!(
+                "this process puts nothing in force; ask one with the role worker or api"
+            )));
+        };
+        // Boxed, or the compiler gives up on the depth of its callers.
+        let put = Box::pin(models.configure(&active)).await.map_err(Refused::Failed)?;
         self.texts.store(Arc::new(texts));
-        Ok(Some(active))
+        Ok(put)
     }
 
-    /// Reloads on SIGHUP, and shows requests what the worker has put in force, until `stop`.
+    /// Reloads on SIGHUP, until `stop`.
     pub(crate) async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<()> {
         let mut hangups = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
         let follow = async {
-            loop {
-                tokio::select! {
-                    Some(()) = hangups.recv() => self.on_hangup().await,
-                    () = tokio::time::sleep(LOOK_EVERY) => {}
-                }
-                self.show();
+            while hangups.recv().await.is_some() {
+                self.on_hangup().await;
             }
         };
         tokio::select! {
@@ -121,16 +119,6 @@ impl Activation {
                     error = format!("{error:#}"),
                     "not read again: what was in force stays in force"
                 );
-            }
-        }
-    }
-
-    /// What requests see follows what the worker has met in the log.
-    fn show(&self) {
-        if let Some(active) = self.status.read(|status| status.active.clone()) {
-            let shown = snapshot_of(&active);
-            if shown.config_version != self.snapshot.load().config_version {
-                self.snapshot.store(Arc::new(shown));
             }
         }
     }
@@ -199,7 +187,7 @@ async fn on_reload(State(own): State<Activation>, headers: HeaderMap) -> Respons
         Ok(active) => {
             let changed = active.is_some();
             let (model, policies) = match active {
-                Some(active) => (active.model.version, active.policies.version),
+                Some(active) => (active.model.version.clone(), active.policies.version.clone()),
                 None => {
                     let now = own.snapshot.load();
                     (now.model.version.clone(), now.policies.version.clone())

@@ -86,6 +86,9 @@ enum Command {
     Replay(Box<crate::replay::Replay>),
     Import(Box<crate::importing::ImportArgs>),
     Report(crate::report::ReportArgs),
+    /// Show the model in force, set a candidate beside it, promote it
+    #[command(subcommand)]
+    Model(crate::models::Commands),
     /// Check a policy file, compare two, rehearse one, put it in force
     #[command(subcommand)]
     Policy(crate::policy::PolicyCommand),
@@ -328,6 +331,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
                 client::table(&books)
             })
         }
+        Command::Model(commands) => commands.run(),
         Command::Sql(sql) => sql.run(),
         Command::Explain(explain) => explain.run(),
         Command::Audit(audit) => audit.run(),

@@ -45,6 +45,16 @@ impl Server {
         self.answer(request.send_empty())
     }
 
+    /// Sends a text.
+    pub(crate) fn send_text(&self, path: &str, text: &str) -> Result<Value> {
+        let request = self
+            .agent
+            .post(format!("{}{path}", self.url))
+            .header("Authorization", format!("Bearer {}", self.key))
+            .header("Content-Type", "text/plain; charset=utf-8");
+        self.answer(request.send(text))
+    }
+
     /// Sends a text; the status and the body of the answer, whatever they are.
     pub(crate) fn post_text(&self, path: &str, text: &str) -> Result<(u16, String)> {
         let request = self

@@ -82,6 +82,9 @@ struct Table {
 pub(crate) struct Fit {
     #[command(flatten)]
     data: Data,
+    /// What to fit: default, or gbdt for boosted trees in place of its weights
+    #[arg(long, value_name = "MODEL", default_value = "default", value_parser = fittable)]
+    model: Candidate,
     /// Nothing from this day on is seen [default: the day after the last purchase]
     #[arg(long, value_name = "DATE", value_parser = day)]
     cutoff: Option<Day>,
@@ -98,7 +101,7 @@ pub(crate) struct Fit {
 pub(crate) struct BacktestArgs {
     #[command(flatten)]
     data: Data,
-    /// What to measure: default, bg-nbd, mbg-nbd, pareto-nbd; may be repeated [default: default and mbg-nbd]
+    /// What to measure: default, gbdt, bg-nbd, mbg-nbd, pareto-nbd; may be repeated [default: default and mbg-nbd]
     #[arg(long = "model", value_name = "MODEL", value_parser = candidate)]
     models: Vec<Candidate>,
     /// A cut-off; may be repeated [default: the last three that are a horizon apart and closed]
@@ -141,6 +144,12 @@ fn name(text: &str) -> Result<String, String> {
 fn candidate(text: &str) -> Result<Candidate, String> {
     let known = Candidate::ALL.map(Candidate::label).join(", ");
     Candidate::parse(text).ok_or_else(|| format!("one of {known}"))
+}
+
+fn fittable(text: &str) -> Result<Candidate, String> {
+    Candidate::parse(text)
+        .filter(|candidate| matches!(candidate, Candidate::Default | Candidate::Gbdt))
+        .ok_or_else(|| "one of default, gbdt".to_owned())
 }
 
 fn usage(text: impl std::fmt::Display) -> Failure {
@@ -277,7 +286,10 @@ impl Fit {
             )));
         }
         let task = self.data.task(first, cutoff);
-        let fitted = churn::fit(&history, &task, cutoff);
+        let fitted = match self.model {
+            Candidate::Gbdt => churn::fit_trees(&history, &task, cutoff, &mut churn::Fits::default()),
+            _ => churn::fit(&history, &task, cutoff),
+        };
         let spend = fit_gamma_gamma(history.as_of(cutoff).filter_map(|(_, pace)| {
             let days = f64::from(pace.x) + 1.0;
             (pace.total_spend > 0.0).then_some((pace.x, pace.total_spend / days))
@@ -285,7 +297,7 @@ impl Fit {
         let tests = last_closed(&task, cutoff).into_iter().rev().take(1).collect::<Vec<_>>();
         let results = match tests.is_empty() {
             true => Vec::new(),
-            false => backtest(&history, &plan(task.clone(), tests), &[Candidate::Default]),
+            false => backtest(&history, &plan(task.clone(), tests), &[self.model]),
         };
         let replaced = Model::shipped().map_err(|error| anyhow!("the shipped model: {error}"))?;
         let provenance = Provenance {

@@ -23,6 +23,7 @@ use crate::doors;
 use crate::gauges::Gauges;
 use crate::inspect;
 use crate::keyfile::{self, Generated};
+use crate::models::{self, Models};
 use crate::past::{self, Kept, Service};
 use crate::privacy::{self, Privacy};
 use crate::report;
@@ -30,6 +31,7 @@ use crate::reserve;
 use crate::roles::{Role, Roles};
 use crate::sources;
 use crate::waiting::{Waiting, bind};
+use crate::watch::Watcher;
 use anyhow::{Context, Result, anyhow};
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -262,6 +264,31 @@ pub(crate) async fn start(config: &Config, clock: Clock, roles: &Roles) -> Resul
         router = router.merge(vigie_ingestion::http::router(collector));
     }
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot_of(&active)));
+    let models = store.as_ref().map(|store| Models {
+        log: Arc::clone(&log),
+        store: Arc::clone(store),
+        active: Arc::clone(&snapshot),
+        keys: Arc::clone(&ring),
+        clock: Arc::clone(&clock),
+        known: Arc::default(),
+    });
+    if let (Some(store), Some(models)) = (&store, &models) {
+        models.begin(&active).await?;
+        drop(tokio::spawn(models.clone().follow(until(stopping.clone()))));
+        if roles.has(Role::Worker) {
+            let watcher = Watcher {
+                models: models.clone(),
+                store: Arc::clone(store),
+                status: working.clone(),
+                metrics: metrics.clone(),
+                learning: config.scoring.learning,
+            };
+            drop(tokio::spawn(watcher.run(until(stopping.clone()))));
+        }
+        if roles.has(Role::Api) {
+            router = router.merge(models.clone().routes());
+        }
+    }
     let mut deliveries = None;
     if let Some(store) = store.as_ref().filter(|_| roles.has(Role::Deliverer)) {
         let started = Deliveries::start(&deliveries::Parts {
@@ -281,11 +308,10 @@ pub(crate) async fn start(config: &Config, clock: Clock, roles: &Roles) -> Resul
     let activation = Activation {
         config: config.clone(),
         texts: wanted,
-        log: Arc::clone(&log),
+        models,
         store: store.clone(),
         keys: Arc::clone(&ring),
         snapshot: Arc::clone(&snapshot),
-        status: working.clone(),
         clock: Arc::clone(&clock),
         turn: Arc::default(),
     };
@@ -594,6 +620,7 @@ fn api(
             vigie_ingestion::http::OPENAPI,
             auditor::OPENAPI,
             inspect::OPENAPI,
+            models::OPENAPI,
             privacy::OPENAPI,
             deliveries::OPENAPI,
             activation::OPENAPI,

@@ -7,7 +7,7 @@ use vigie_event::{Currency, Day};
 use vigie_fit::History;
 use vigie_fit::backtest::{Backtest, Candidate, Plan, backtest};
 use vigie_fit::btyd::{Cells, fit as fit_btyd};
-use vigie_fit::churn::{Task, fit, rows};
+use vigie_fit::churn::{Fits, Task, fit, fit_trees, rows};
 use vigie_fit::file::{Provenance, model_file};
 use vigie_fit::metrics::{Scored, metrics};
 use vigie_scoring::btyd::{Family, sigmoid};
@@ -88,6 +88,8 @@ fn nothing_after_the_cutoff_is_seen() {
     let poisoned = History::of(poisoned);
     let task = plan(700, &[]).task;
     let (a, b) = (fit(&clean, &task, cutoff), fit(&poisoned, &task, cutoff));
+    let trees = |history: &History| fit_trees(history, &task, cutoff, &mut Fits::default());
+    assert_eq!(trees(&clean), trees(&poisoned));
     let paces = |history: &History| {
         rows(history, &task, cutoff)
             .iter()
@@ -117,8 +119,16 @@ fn spend(history: &History, index: usize, day: Day) -> f64 {
 fn a_model_file_read_back_scores_the_same_bits() {
     let history = history(600, 700, 0.4, 21);
     let plan = plan(700, &[600]);
-    let churn = fit(&history, &plan.task, Day(10_700));
-    let results = backtest(&history, &plan, &[Candidate::Default]);
+    let fitted = fit(&history, &plan.task, Day(10_700));
+    let trees = grown();
+    assert!(trees.correction.is_some());
+    for churn in [fitted, trees] {
+        read_back(&history, &plan, churn);
+    }
+}
+
+fn read_back(history: &History, plan: &Plan, churn: ChurnModel) {
+    let results = backtest(history, plan, &[Candidate::Default]);
     let provenance = Provenance {
         code: "0.1.0".to_owned(),
         data_from: Day(10_000),
@@ -151,6 +161,32 @@ fn fitted() -> ChurnModel {
     fit(&history(600, 800, 0.6, 33), &plan(800, &[]).task, Day(10_800))
 }
 
+/// With trees that have something to say: a second purchase soon after the first is what the closed form cannot see.
+fn grown() -> ChurnModel {
+    let mut random = Random(77);
+    let mut purchases = Vec::new();
+    for customer in 0..600 {
+        let mut at = random.unit() * 500.0;
+        let pairs = customer % 2 == 0;
+        while at < 800.0 {
+            purchases.push((format!("c{customer}"), Day(10_000 + at as i32), 10.0));
+            if pairs && random.unit() < 0.9 {
+                purchases.push((format!("c{customer}"), Day(10_003 + at as i32), 60.0));
+            }
+            if random.unit() < 0.25 {
+                break;
+            }
+            at += 15.0 + random.unit() * if pairs { 30.0 } else { 120.0 };
+        }
+    }
+    fit_trees(
+        &History::of(purchases),
+        &plan(800, &[]).task,
+        Day(10_800),
+        &mut Fits::default(),
+    )
+}
+
 fn pace() -> impl Strategy<Value = Pace> {
     (1usize..60, 1u32..200, any::<u64>()).prop_map(|(count, gap, seed)| {
         let mut random = Random(seed);
@@ -167,17 +203,22 @@ fn pace() -> impl Strategy<Value = Pace> {
 
 #[test]
 fn crossings_are_those_of_a_dense_scan_and_contributions_add_up() {
-    let model = fitted();
+    for model in [fitted(), grown()] {
+        crossings(&model);
+    }
+}
+
+fn crossings(model: &ChurnModel) {
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(64));
     let ranges = (pace(), 0.0f64..0.1, 0.01f64..0.3, 1u16..400);
     runner
         .run(&ranges, |(pace, below, above, horizon)| {
             let from = pace.last;
             let until = Day(from.0 + 1200);
-            let now = model.terms(&pace, horizon, from).churn();
+            let now = model.churn(&pace, horizon, from);
             let range = (now - below - 0.005, now + above);
             let outside = |day: &Day| {
-                let churn = model.terms(&pace, horizon, *day).churn();
+                let churn = model.churn(&pace, horizon, *day);
                 churn <= range.0 || churn >= range.1
             };
             let scan = (from.0..=until.0).map(Day).find(outside);
@@ -186,6 +227,7 @@ fn crossings_are_those_of_a_dense_scan_and_contributions_add_up() {
                 let terms = model.terms(&pace, horizon, day);
                 let sum = terms.base + terms.level + terms.features.iter().sum::<f64>();
                 prop_assert!((sigmoid(-sum) - terms.churn()).abs() < 1e-12);
+                prop_assert!((model.churn(&pace, horizon, day) - terms.churn()).abs() < 1e-12);
                 prop_assert!(terms.churn() > 0.0 && terms.churn() < 1.0);
                 // A longer horizon is never riskier, the level aside.
                 let longer = model.terms(&pace, horizon.saturating_add(30), day);
@@ -219,7 +261,7 @@ fn online_learning_follows_a_drift() {
             learner.learn(&stale, &row.pace, 90, cutoff, !row.churned);
         }
     }
-    let learned = learner.model(&stale);
+    let learned = learner.model(&stale, 1.0);
     let test = rows(&history, &task, Day(10_800));
     let loss = |model: &ChurnModel| {
         let scored: Vec<Scored> = test

@@ -9,7 +9,9 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+mod boost;
 mod churn;
 mod generate;
 mod goldens;
 mod report;
+mod stress;

@@ -209,7 +209,7 @@ fn what_comes_after_the_cutoff_changes_no_score() {
         };
         (amount > 0.0).then(|| (r[0].clone(), at, amount))
     }));
-    let candidates = [Candidate::Default, Candidate::MbgNbd];
+    let candidates = [Candidate::Default, Candidate::Gbdt, Candidate::MbgNbd];
     let (clean, poisoned) = (
         backtest(&set.history, &set.plan, &candidates),
         backtest(&poisoned, &set.plan, &candidates),

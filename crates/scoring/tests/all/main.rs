@@ -21,4 +21,5 @@ mod oracle;
 mod scores;
 mod speed;
 mod trees;
+mod watch;
 mod worth;

@@ -437,4 +437,17 @@ pub(super) const ALERTS: &[Alert] = &[
             "`vigie replay` shows what it would change before it is put in force.",
         ],
     },
+    Alert {
+        name: "VigieChurnDrift",
+        expr: "abs(sum by (job) (vigie_churn_observed_customers{role=\"in_force\"}) - sum by (job) (vigie_churn_expected_customers{role=\"in_force\"})) > 4 * sqrt(sum by (job) (vigie_churn_variance_customers{role=\"in_force\"})) and abs(sum by (job) (vigie_churn_observed_customers{role=\"in_force\"}) - sum by (job) (vigie_churn_expected_customers{role=\"in_force\"})) > 0.03 * sum by (job) (vigie_churn_judged_customers{role=\"in_force\"}) and sum by (job) (vigie_churn_judged_customers{role=\"in_force\"}) > 200",
+        wait: "6h",
+        severity: "warning",
+        summary: "churn of vigie is not what it says any more",
+        description: "Over the last closed horizon {{ $value | humanize }} customers more or fewer went without a purchase than expected: beyond four standard errors, and beyond three in a hundred customers.",
+        runbook: &[
+            "The dashboard of scores shows expected and observed by tenths: all of them off one way is a level (a season, a campaign, a price), only the outer ones a slope.",
+            "`vigie backtest --data-dir` says how the default, fitted anew, would have done at the last closed cut-offs; `vigie fit --data-dir` fits it.",
+            "Put the new one beside the one in force with `vigie model shadow`, and in its place with `vigie model promote`.",
+        ],
+    },
 ];

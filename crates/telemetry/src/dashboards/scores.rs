@@ -91,5 +91,30 @@ pub(super) const SCORES: Dashboard = Dashboard {
                 "{{model}} / {{policies}}",
             )],
         ),
+        row("What came of predictions"),
+        lines(
+            "Churn, expected over observed",
+            "Over the last closed horizon, of the model in force and of its candidate. 1 is right; nothing is shown while nothing is judged.",
+            "none",
+            &[(
+                "sum by (role) (vigie_churn_expected_customers{$S}) / sum by (role) (vigie_churn_observed_customers{$S})",
+                "{{role}}",
+            )],
+        ),
+        lines(
+            "Observed churn by tenths of the predicted probability",
+            "Share of customers without a purchase, by what the model in force had said: each line belongs a little above its number less one, over ten.",
+            "percentunit",
+            &[(
+                "sum by (decile) (vigie_churn_observed_customers{$S,role=\"in_force\"}) / sum by (decile) (vigie_churn_judged_customers{$S,role=\"in_force\"})",
+                "{{decile}}",
+            )],
+        ),
+        lines(
+            "Log loss",
+            "Of the same predictions: lower is better. A candidate clearly below the model in force over weeks is worth promoting.",
+            "none",
+            &[("avg by (role) (vigie_churn_log_loss{$S}) > 0", "{{role}}")],
+        ),
     ],
 };

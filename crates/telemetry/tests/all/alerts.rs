@@ -403,6 +403,89 @@ const CASES: &[Case] = &[
         fires: &[&[("vigie_model_activated_seconds{$I}", "-16000000x120")]],
         quiet: &[&[("vigie_model_activated_seconds{$I}", "-15000000x120")]],
     },
+    Case {
+        alert: "VigieChurnDrift",
+        step: 10,
+        at: 400,
+        // 150 of 1,000 more than expected, over two tenths.
+        fires: &[&[
+            (
+                r#"vigie_churn_judged_customers{$I,role="in_force",decile="5"}"#,
+                "500x100",
+            ),
+            (
+                r#"vigie_churn_judged_customers{$I,role="in_force",decile="7"}"#,
+                "500x100",
+            ),
+            (
+                r#"vigie_churn_expected_customers{$I,role="in_force",decile="5"}"#,
+                "225x100",
+            ),
+            (
+                r#"vigie_churn_expected_customers{$I,role="in_force",decile="7"}"#,
+                "325x100",
+            ),
+            (
+                r#"vigie_churn_observed_customers{$I,role="in_force",decile="5"}"#,
+                "300x100",
+            ),
+            (
+                r#"vigie_churn_observed_customers{$I,role="in_force",decile="7"}"#,
+                "400x100",
+            ),
+            (r#"vigie_churn_variance_customers{$I,role="in_force"}"#, "238x100"),
+        ]],
+        quiet: &[
+            // Within chance.
+            &[
+                (
+                    r#"vigie_churn_judged_customers{$I,role="in_force",decile="5"}"#,
+                    "1000x100",
+                ),
+                (
+                    r#"vigie_churn_expected_customers{$I,role="in_force",decile="5"}"#,
+                    "450x100",
+                ),
+                (
+                    r#"vigie_churn_observed_customers{$I,role="in_force",decile="5"}"#,
+                    "500x100",
+                ),
+                (r#"vigie_churn_variance_customers{$I,role="in_force"}"#, "247x100"),
+            ],
+            // Beyond chance, since there are so many, and too little to act on.
+            &[
+                (
+                    r#"vigie_churn_judged_customers{$I,role="in_force",decile="5"}"#,
+                    "1000000x100",
+                ),
+                (
+                    r#"vigie_churn_expected_customers{$I,role="in_force",decile="5"}"#,
+                    "450000x100",
+                ),
+                (
+                    r#"vigie_churn_observed_customers{$I,role="in_force",decile="5"}"#,
+                    "460000x100",
+                ),
+                (r#"vigie_churn_variance_customers{$I,role="in_force"}"#, "247000x100"),
+            ],
+            // The candidate's are nobody's business.
+            &[
+                (
+                    r#"vigie_churn_judged_customers{$I,role="candidate",decile="5"}"#,
+                    "1000x100",
+                ),
+                (
+                    r#"vigie_churn_expected_customers{$I,role="candidate",decile="5"}"#,
+                    "450x100",
+                ),
+                (
+                    r#"vigie_churn_observed_customers{$I,role="candidate",decile="5"}"#,
+                    "900x100",
+                ),
+                (r#"vigie_churn_variance_customers{$I,role="candidate"}"#, "247x100"),
+            ],
+        ],
+    },
 ];
 
 fn test(series: Series, step: u32, at: u32, expression: &str, expected: Value) -> Value {

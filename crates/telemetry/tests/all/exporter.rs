@@ -6,11 +6,18 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use vigie_telemetry::{
-    AuditVerdict, BuildInfo, Cause, Decision, Delivered, Exporter, FlagEnd, Metrics, Outcome, RefusalReason, Stopwatch,
+    AuditVerdict, BuildInfo, Cause, Decision, Delivered, Exporter, FlagEnd, Judged, Metrics, Outcome, RefusalReason,
+    Stopwatch,
 };
 
 /// Counts one of everything that the dashboards draw.
 fn load(metrics: &Metrics, round: u64) {
+    let judged = Judged {
+        tenths: [(20, 5.5, 6); 10],
+        variance: 39.0,
+        log_loss: 0.57,
+    };
+    metrics.calibration.judged(&judged, &judged);
     let ms = |ms: u64| Duration::from_millis(ms + round % 7);
     metrics.ready(true);
     metrics.disk.room(900_000_000 - round, 1_000_000_000);

@@ -12,6 +12,8 @@ const WORDS: &[&str] = &[
     "and", "or", "unless", "by", "without", "on", "ignoring", "offset", "bool",
 ];
 const FUNCTIONS: &[&str] = &[
+    "abs",
+    "sqrt",
     "sum",
     "min",
     "max",

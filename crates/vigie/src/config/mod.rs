@@ -29,7 +29,7 @@ pub use settings::{
     Archive, Audit, Canary, Data, Delivery, Kafka, Limits, Links, Log, LogOutput, Pipeline, Query, Rates, Redis,
     Relance, Scoring, Server, Settings, Store,
 };
-pub use types::{Durability, Hosts, LogBackend, LogFilter, SaslMechanism, Size, StoreBackend, Switch};
+pub use types::{Durability, Hosts, Learning, LogBackend, LogFilter, SaslMechanism, Size, StoreBackend, Switch};
 pub use webhooks::Webhook;
 
 use layers::Layers;

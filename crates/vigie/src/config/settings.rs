@@ -11,7 +11,7 @@ use vigie_telemetry::logging::LogFormat;
 
 use super::layers::{Layers, kebab};
 use super::types::{
-    Durability, Hosts, LogBackend, LogFilter, SaslMechanism, SettingType, Size, StoreBackend, Switch, literal,
+    Durability, Hosts, Learning, LogBackend, LogFilter, SaslMechanism, SettingType, Size, StoreBackend, Switch, literal,
 };
 
 /// One section, as documentation and error messages need it.
@@ -317,6 +317,9 @@ settings! {
     scoring: Scoring {
         /// File of the model; "" takes the one compiled in.
         model: Option<PathBuf> = "";
+        /// What becomes of a model that is clearly better on labels as they close: "propose" makes it the candidate, which
+        /// scores beside the one in force until `vigie model promote`; "promote" puts it in its place; "off" learns nothing.
+        learning: Learning = "propose";
     }
     /// Relance policies.
     relance: Relance {

@@ -407,6 +407,18 @@ choice! {
     }
 }
 
+choice! {
+    /// What becomes of a model that closed labels have led to.
+    Learning, "\"off\", \"propose\" or \"promote\"" {
+        /// Nothing is learned.
+        Off = "off",
+        /// It becomes the candidate, which an operator may promote.
+        Propose = "propose",
+        /// It takes the place of the model in force.
+        Promote = "promote",
+    }
+}
+
 /// What the log lets through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFilter(String);

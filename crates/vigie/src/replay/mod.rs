@@ -550,9 +550,13 @@ fn configured(
     }
     match (read_model, read_policies) {
         (Ok(model), Ok(policies)) if faults.is_empty() => Ok(Configuration {
+            active: Arc::new(Active {
+                model,
+                policies,
+                policies_text: (*policies_text).into(),
+            }),
             model: model_text,
             policies: policies_text,
-            active: Arc::new(Active { model, policies }),
             origin: origin.join(", "),
         }),
         _ => Err(usage(format!("{what} is not valid:\n  {}", faults.join("\n  ")))),

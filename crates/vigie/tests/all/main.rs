@@ -21,6 +21,7 @@ mod faults;
 mod import;
 mod kill;
 mod lifecycle;
+mod models;
 mod operations;
 mod past;
 mod readme;
