@@ -6,6 +6,8 @@
 //!
 //! Alone on its log and store (`vigie up`), a process has all partitions. Beside others (`vigie run`), its worker has those
 //! that the group assigns, and what it must know of the others it reads from the store.
+//!
+//! Length: one process put together, part by part, in the order in which its parts start and stop.
 
 use crate::auditor::{self, Auditor};
 use crate::backends::{self, AnyLog, AnyStore};
