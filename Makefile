@@ -7,6 +7,7 @@
 #   make test-faults tests that mount file systems and cut their power: they need root and loop devices
 #   make test-kafka  tests over a Kafka broker, which is built first (ten minutes, once)
 #   make test-long   tests that take minutes: crashes, long simulations
+#   make fuzz        every reader of foreign bytes, for FUZZ_SECONDS each (60)
 #   make load        load test against a release build
 #   make fmt         format everything
 #   make tools       install the tools that are missing
@@ -20,10 +21,11 @@ CARGO ?= cargo
 CARGO_DENY_VERSION := 0.20.2
 CARGO_NEXTEST_VERSION := 0.9.143
 VIGIE_SHARED ?= $(abspath ../shared)
+FUZZ_SECONDS ?= 60
 PYTHON_ENV := $(CURDIR)/target/python
-PYTHON_REQUIREMENTS := $(wildcard crates/*/tests/all/requirements.txt)
+PYTHON_REQUIREMENTS := $(wildcard crates/*/tests/all/requirements.txt crates/*/tests/all/*/requirements.txt)
 NODE_ENV := $(CURDIR)/target/node
-NODE_PACKAGES := crates/ingestion/tests/all/clients
+NODE_PACKAGES := crates/vigie/tests/all/clients
 
 export VIGIE_SHARED
 # Tests that drive a client SDK find its interpreter and its packages here.
@@ -55,7 +57,7 @@ define RUN_FEATURE
 	$(RUN_TESTS) --features "$$features" --test $(2)
 endef
 
-.PHONY: demo check test fmt fmt-check lint unit-tests doc-tests deny test-data test-faults test-kafka test-long load python-env node-env tools
+.PHONY: demo check test fmt fmt-check lint unit-tests doc-tests deny test-data test-faults test-kafka test-long fuzz load python-env node-env tools
 
 demo:
 	$(CARGO) run --locked -p vigie -- demo $(ARGS)
@@ -111,6 +113,10 @@ test-kafka:
 # Likewise with a feature and a [[test]] called `long`.
 test-long: python-env node-env
 	$(call RUN_FEATURE,long,long)
+	$(MAKE) fuzz
+
+fuzz:
+	.ci/fuzz $(FUZZ_SECONDS) $(ARGS)
 
 # Both packages in one selection: with another one, features of dependencies differ and DataFusion is compiled again.
 load:
