@@ -9,6 +9,7 @@
 #   make test-long   tests that take minutes: crashes, long simulations
 #   make load        load test against a release build: load-tests/RESULTS.md
 #   make bench       what single calls cost: by the clock, and in instructions, which are compared with those committed
+#   make fuzz        every reader of foreign bytes, for FUZZ_SECONDS each (60)
 #   make fmt         format everything
 #   make tools       install the tools that are missing
 
@@ -21,10 +22,11 @@ CARGO ?= cargo
 CARGO_DENY_VERSION := 0.20.2
 CARGO_NEXTEST_VERSION := 0.9.143
 VIGIE_SHARED ?= $(abspath ../shared)
+FUZZ_SECONDS ?= 60
 PYTHON_ENV := $(CURDIR)/target/python
-PYTHON_REQUIREMENTS := $(wildcard crates/*/tests/all/requirements.txt)
+PYTHON_REQUIREMENTS := $(wildcard crates/*/tests/all/requirements.txt crates/*/tests/all/*/requirements.txt)
 NODE_ENV := $(CURDIR)/target/node
-NODE_PACKAGES := crates/ingestion/tests/all/clients
+NODE_PACKAGES := crates/vigie/tests/all/clients
 
 export VIGIE_SHARED
 # Tests that drive a client SDK find its interpreter and its packages here.
@@ -56,7 +58,7 @@ define RUN_FEATURE
 	$(RUN_TESTS) --features "$$features" --test $(2)
 endef
 
-.PHONY: demo check test fmt fmt-check lint unit-tests doc-tests deny test-data test-faults test-kafka test-long load bench python-env node-env tools
+.PHONY: demo check test fmt fmt-check lint unit-tests doc-tests deny test-data test-faults test-kafka test-long fuzz load bench python-env node-env tools
 
 demo:
 	$(CARGO) run --locked -p vigie -- demo $(ARGS)
@@ -113,6 +115,10 @@ test-kafka:
 test-long: python-env node-env
 	@.ci/tansu
 	$(call RUN_FEATURE,long,long)
+	$(MAKE) fuzz
+
+fuzz:
+	.ci/fuzz $(FUZZ_SECONDS) $(ARGS)
 
 # Both packages in one selection: with another one, features of dependencies differ and DataFusion is compiled again.
 load:

@@ -15,6 +15,12 @@ pub enum ArchiveError {
         /// What is wrong with it, and what to write instead.
         reason: String,
     },
+    /// A Parquet file that is not ours cannot be read.
+    #[error("not a Parquet file that can be read: {reason}")]
+    Foreign {
+        /// What does not fit.
+        reason: String,
+    },
     /// The disk or the object store did not do its work. Whether a flush became visible is then unknown; the next
     /// `write` looks before it writes.
     #[error("archive is unavailable: {action} {file}: {reason}")]
@@ -140,6 +146,7 @@ impl ArchiveError {
     pub fn tag(&self) -> &'static str {
         match self {
             Self::Place { .. } => "place",
+            Self::Foreign { .. } => "foreign",
             Self::Unavailable { .. } => "unavailable",
             Self::Locked { .. } => "locked",
             Self::Conflict { .. } => "conflict",
@@ -165,6 +172,7 @@ impl ArchiveError {
     pub fn class(&self) -> &'static str {
         match self {
             Self::Place { .. }
+            | Self::Foreign { .. }
             | Self::Sql { .. }
             | Self::NotAQuery { .. }
             | Self::TimeLimit { .. }

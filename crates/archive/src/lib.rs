@@ -38,6 +38,7 @@
 mod archive;
 mod columns;
 mod error;
+mod foreign;
 mod manifest;
 mod place;
 mod read;
@@ -48,6 +49,7 @@ mod write;
 pub use archive::{Archive, Mode, Options, Totals, Verified};
 pub use columns::Row;
 pub use error::ArchiveError;
+pub use foreign::JsonLines;
 pub use manifest::{DataFile, Flush, Range};
 pub use place::{Fault, Place, Step};
 pub use read::{Archived, Reader, Wanted};

@@ -3,6 +3,7 @@
 //!
 //! It never decodes, judges or deduplicates, and never retries on its own: a client that is told to come back does.
 
+use crate::addresses::conceal;
 use crate::dead_letters::{DeadLetters, Letter, LetterId};
 use crate::log::{Health, Log, LogError, LogReader};
 use bytes::Bytes;
@@ -219,6 +220,7 @@ impl<L: Log> Inner<L> {
                     letter_slots.push(slot);
                 }
                 Ok(event) => {
+                    let event = conceal(event);
                     let Some(key) = event.person.key() else { continue };
                     let partition = partition_for(key.as_str(), partitions);
                     let workspace = event.workspace.clone();

@@ -11,6 +11,7 @@
 //! | [`strict`] | one pass over raw JSON that checks limits without building a tree |
 //! | [`inflate`] | bounded decompression |
 //! | [`protocol`] | one file per protocol: bytes in, events or reasons out |
+//! | `addresses` | e-mail addresses that nobody meant to give |
 //! | [`intake`] | the only door to the log, and the books of accepted events |
 //! | [`dead_letters`] | the durable journal of what could not be taken |
 //! | [`links`] | signed links of e-mails |
@@ -20,6 +21,7 @@
 //! | [`http`] | routes, answers, transport rules, the server |
 //! | [`log`] | the log's contract and its in-house implementations |
 
+mod addresses;
 pub mod dead_letters;
 pub mod http;
 pub mod import;

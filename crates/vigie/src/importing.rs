@@ -18,6 +18,7 @@ use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use vigie_archive::JsonLines;
 use vigie_ingestion::import::{Format, Import, ImportError, Mapping, Outcome};
 
 /// Events of one request, and bytes of them.
@@ -29,10 +30,10 @@ const SHOWN: usize = 5;
 /// Exit code when everything was read, and some lines gave no event.
 const SOME_REFUSED: u8 = 3;
 
-/// Send the history in CSV or JSON-lines files to a running server; running it again counts nothing twice
+/// Send the history in CSV, JSON-lines or Parquet files to a running server; running it again counts nothing twice
 ///
 /// Without a mapping, JSON lines are events as POST /v1/events takes them, and a CSV has the columns customer_id and time,
-/// and may have amount, currency, quantity, order_id and signal. Files that end in .gz are unpacked. Lines that give no event
+/// and may have amount, currency, quantity, order_id and signal; so has a Parquet file. Files that end in .gz are unpacked. Lines that give no event
 /// are kept in a file with their number and the reason. Exit code 0: every line arrived; 3: some lines were refused; 1: it
 /// did not get to the end, and the same command goes on; 2: the arguments or the mapping do not fit.
 #[derive(Debug, Args)]
@@ -122,9 +123,13 @@ impl ImportArgs {
         let mut formats = Vec::new();
         for file in &self.files {
             let name = file.to_string_lossy();
-            formats.push(Format::of_name(&name).ok_or_else(|| {
+            let format = match is_parquet(file) {
+                true => Some(Format::JsonLines),
+                false => Format::of_name(&name),
+            };
+            formats.push(format.ok_or_else(|| {
                 usage(format!(
-                    "{name}: the name must end in .csv, .tsv, .txt, .jsonl, .ndjson or .json (or these with .gz)"
+                    "{name}: the name must end in .csv, .tsv, .txt, .jsonl, .ndjson or .json (or these with .gz), or in .parquet"
                 ))
             })?);
         }
@@ -217,6 +222,9 @@ impl Sending<'_> {
             ImportError::Mapping(error) => usage(format!("{name}: {error}")),
             ImportError::Io { .. } => Failure::Work(anyhow!("{name}: {error}")),
         };
+        // The rows of a table are no events, whatever is said about their columns.
+        let plain = Mapping::default();
+        let mapping = mapping.or(is_parquet(path).then_some(&plain));
         let lines = Import::new(input, format, mapping, clocks::now()).map_err(misfit)?;
         for line in lines {
             let line = line.map_err(misfit)?;
@@ -411,9 +419,20 @@ impl Letters<'_> {
     }
 }
 
+fn is_parquet(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"))
+}
+
 /// Opens a file; what is read of it moves the bar.
 fn open(path: &Path, bar: &ProgressBar) -> Result<Box<dyn Read>> {
     let file = File::open(path).with_context(|| path.display().to_string())?;
+    if is_parquet(path) {
+        // It is read here and there, so that the bar moves from file to file.
+        bar.inc(file.metadata().map_or(0, |about| about.len()));
+        let lines = JsonLines::of_parquet(file).with_context(|| path.display().to_string())?;
+        return Ok(Box::new(lines));
+    }
     let counted = bar.wrap_read(file);
     if path.extension().is_some_and(|extension| extension == "gz") {
         #[expect(

@@ -1,5 +1,5 @@
 //! The table of bad inputs, rows 25 to 79: bytes in; status, code, events in the log and letters in the journal out.
-//! (Rows 1 to 22, the transport, are in `transport.rs`.)
+//! (Rows 1 to 22, the transport, are in `transport.rs`; `docs/bad-inputs.md` lists all rows with their tests.)
 //!
 //! Not covered here, and why:
 //!
@@ -8,9 +8,8 @@
 //! - 57, 58: in `rates.rs`.
 //! - 63, 62 (its `duplicate` mark), 66, 70, 75 to 77, 79: judged behind the log (deduplication, identity, time, consent,
 //!   agent), not by the collector; it must accept them, which row 62 to 63 and 70 assert here.
-//! - 67: addresses are not yet recognised as personal data.
-//! - 73: a signal that we do not know is refused (`no_signal`) unless it comes with a name; then it is custom.
 //! - 78: consent carries no proof fields yet.
+//! - 73: a signal that we do not know is refused (`no_signal`) unless it comes with a name; then it is custom.
 
 use crate::bench::{BROWSER, Bench, HISTORY, NOW, ORIGIN, READ, WRITE, basic, gzip, post};
 use axum::body::Body;
@@ -20,6 +19,7 @@ use std::time::Duration;
 use vigie_ingestion::dead_letters::Stored;
 use vigie_ingestion::keys::KeyRing;
 use vigie_ingestion::log::{Fault, LogError};
+use vigie_ingestion::protocol::email_id;
 
 const GOOD: &str = r#"{"id":"e1","user_id":"u","signal":"page.view"}"#;
 
@@ -402,6 +402,37 @@ async fn rows_60_to_64_identity() {
     let other = r#"{"id":"e1","user_id":"u","signal":"search"}"#;
     check("63", post("/v1/events", batch(&[GOOD, other])), (200, "", 2, 0)).await;
     bad_event("64", r#"{"signal":"search"}"#, "no_identity").await;
+}
+
+#[tokio::test]
+async fn row_67_what_is_stored_holds_no_such_address() {
+    let url = "https://shop.example/?e=Bob%40example.com&a=1";
+    let named = "bob@example.com";
+    for (path, body) in [
+        (
+            "/v1/events",
+            serde_json::json!({"anonymous_id": named, "signal": "page.view", "context": {"page_url": url}}),
+        ),
+        (
+            "/v1/page",
+            serde_json::json!({"anonymousId": named, "properties": {"url": url, "referrer": url}}),
+        ),
+        (
+            "/com.snowplowanalytics.snowplow/tp2",
+            serde_json::json!({"data": [{"e": "pv", "duid": named, "url": url, "refr": url}]}),
+        ),
+    ] {
+        let bench = Bench::new().await;
+        assert_eq!(
+            bench.send(post(path, body.to_string())).await.status,
+            StatusCode::OK,
+            "{path}"
+        );
+        let event = bench.logged().await.remove(0);
+        assert_eq!(event.person.key().unwrap().as_str(), email_id(named), "{path}");
+        let told = format!("{event:?}").to_lowercase();
+        assert!(!told.contains("bob") && told.contains("a=1"), "{path}: {told}");
+    }
 }
 
 #[tokio::test]

@@ -5,8 +5,6 @@ mod bad_inputs;
 #[cfg(test)]
 mod bench;
 #[cfg(test)]
-mod clients;
-#[cfg(test)]
 mod corpus;
 #[cfg(test)]
 mod dead_letters;
@@ -26,9 +24,10 @@ mod rates;
 #[cfg(test)]
 mod relation;
 #[cfg(test)]
-mod running;
-#[cfg(test)]
 mod segment;
+#[cfg(test)]
+#[path = "../../fuzz/src/targets.rs"]
+mod targets;
 #[cfg(test)]
 mod tracker;
 #[cfg(test)]

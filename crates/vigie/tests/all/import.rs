@@ -253,3 +253,62 @@ fn a_busy_server_gets_the_same_events_again() {
         (&json!(3), &json!("value"), &json!("money"))
     );
 }
+
+#[test]
+fn a_table_that_sql_wrote_is_history_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let from = Server::start(&dir.path().join("from"), &[]);
+    let bought = |id: u32, user: &str, day: u32, amount: &str| {
+        json!({"id": id.to_string(), "user_id": user, "signal": "purchase", "order_id": id.to_string(),
+            "timestamp": format!("2026-10-{day:02}T10:00:00Z"), "money": {"amount": amount, "currency": "EUR"}})
+    };
+    let orders = [
+        bought(1, "ann", 3, "12.50"),
+        bought(2, "ann", 17, "7.25"),
+        bought(3, "bob", 5, "0.01"),
+    ];
+    from.post(&orders);
+    assert_eq!(from.settled().applied, 3);
+    let table = dir.path().join("orders.parquet").display().to_string();
+    let sql = "SELECT customer AS who, at AS day, amount, currency, order_id FROM events WHERE signal = 'purchase'";
+    let wrote = run(&[
+        "sql",
+        "--url",
+        &from.url,
+        "--key",
+        &from.keys.read,
+        "--output",
+        "parquet",
+        "--out",
+        &table,
+        sql,
+    ]);
+    assert_eq!(wrote.code, Some(0), "{wrote:?}");
+
+    let to = Server::start(&dir.path().join("to"), &[]);
+    for _ in 0..2 {
+        let more = ["--customer", "who", "--time", "day"];
+        let ran = import(dir.path(), &table, &to.url, &to.keys.history, &more);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let lines = json!({"read": 3, "sent": 3, "skipped": 0, "refused": 0});
+        assert_eq!(json_of(&ran)["lines"], lines, "{ran:?}");
+    }
+    let books = to.settled();
+    assert_eq!((books.applied, books.duplicate), (3, 3));
+    for user in ["ann", "bob"] {
+        let [was, is] = [&from, &to].map(|server| server.get_json(&format!("/v1/customers/{user}")));
+        for part in ["purchases", "first_activity", "last_activity"] {
+            assert_eq!(is["evidence"][part], was["evidence"][part], "{user}");
+        }
+        assert_eq!(is["value"]["historical"], was["value"]["historical"], "{user}");
+    }
+
+    let broken = dir.path().join("broken.parquet");
+    std::fs::write(&broken, "customer_id,time\n").unwrap();
+    let ran = import(dir.path(), broken.to_str().unwrap(), &to.url, &to.keys.history, &[]);
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    assert!(
+        ran.stderr.contains("broken.parquet") && ran.stderr.contains("not a Parquet file"),
+        "{ran:?}"
+    );
+}

@@ -11,7 +11,9 @@
 
 mod api;
 mod backends;
+mod bad_inputs;
 mod cdnow;
+mod clients;
 mod deliveries;
 mod demo;
 mod deploy;

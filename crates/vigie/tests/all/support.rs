@@ -77,6 +77,11 @@ impl Process {
         until(what, || self.0.try_wait().unwrap())
     }
 
+    /// Closes its standard input.
+    pub(crate) fn end_input(&mut self) {
+        drop(self.0.stdin.take());
+    }
+
     /// Its id, for the file systems and tracers that know it by that.
     pub(crate) fn id(&self) -> u32 {
         self.0.id()
@@ -85,6 +90,12 @@ impl Process {
     /// How it ended, if it has.
     pub(crate) fn over(&mut self) -> Option<ExitStatus> {
         self.0.try_wait().unwrap()
+    }
+}
+
+impl From<Child> for Process {
+    fn from(child: Child) -> Self {
+        Self(child)
     }
 }
 
