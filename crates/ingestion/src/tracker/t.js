@@ -4,8 +4,7 @@
  *  data-consent  "required": nothing is stored or sent before vigie.consent({profiling: true}); "implied": at once
  *  data-auto     "off": no page views, clicks, forms, errors or load times unless asked for
  *  Global Privacy Control counts as a refusal until the person consents here.
- *  window.vigie: page(), track(name, properties), identify(userId), consent({profiling, marketing}, proof), reset(), flush()
- *  proof         what was agreed to: {wording: "banner 7", wording_sha256: "…", source: "banner"}
+ *  window.vigie: page(), track(name, properties), identify(userId), consent({profiling, marketing}), reset(), flush()
  */
 (function (w, d) {
   "use strict";
@@ -50,8 +49,7 @@
     e.anonymous_id = who();
     if (user) e.user_id = user;
     e.context = e.context || { page_url: location.href, referrer: d.referrer };
-    // Where a proof was given, the event that carries it says so, and no other.
-    if (said && (!said.proof || e.name === "consent")) e.consent = words();
+    if (said) e.consent = words();
     if (JSON.stringify(e).length > 30000) return;
     queue.push(e);
     if (queue.length >= 20) flush(); else if (!timer) timer = setTimeout(flush, 2000);
@@ -82,15 +80,14 @@
     page: function (name) { named(name || d.title || location.pathname, "page.view"); },
     track: function (name, properties) { named(name, 0, properties); },
     identify: function (u) { user = text(u) || undefined; if (user) add({ signal: "identity.identify" }); },
-    consent: function (c, proof) {
+    consent: function (c) {
       said = {};
       for (var k in c) said[k] = c[k] === true;
-      said.proof = !!proof;
       if (allowed()) {
         store.set("said", JSON.stringify(said));
         var waiting = held; held = [];
-        put({ name: "consent", properties: proof, timestamp: Date.now() });
         waiting.forEach(put);
+        put({ name: "consent", timestamp: Date.now() });
       } else {
         // A refusal is told once, if we knew this visitor; then everything of them is forgotten here.
         var known = visitor || store.get("id");

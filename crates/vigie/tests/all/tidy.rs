@@ -339,7 +339,7 @@ fn member_findings(path: &str, text: &str) -> Vec<String> {
 #[test]
 fn members_take_versions_and_lints_from_the_workspace() {
     let files = text_files();
-    // Fuzz targets are a workspace of their own, as cargo-fuzz wants it.
+    // Fuzz targets are a workspace of their own, compiled with counters of coverage.
     let is_member = |path: &str| path.ends_with("/Cargo.toml") && !path.contains("/fuzz/");
     let members = files.iter().filter(|(path, _)| is_member(path));
     let findings: Vec<String> = members.flat_map(|(path, text)| member_findings(path, text)).collect();
