@@ -17,6 +17,7 @@ use rdkafka::{ClientContext, TopicPartitionList};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc;
 use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use vigie_event::{Offset, Partition};
@@ -74,6 +75,7 @@ pub struct Release {
 pub struct Assignments {
     changes: UnboundedReceiver<Assignment>,
     hints: mpsc::Sender<BTreeMap<Partition, Offset>>,
+    thread: JoinHandle<()>,
 }
 
 /// A handle to publish how far the owner has come.
@@ -91,7 +93,8 @@ impl Member {
 }
 
 impl Assignments {
-    /// Joins the group. Dropping the answer leaves it, which gives all partitions away at once.
+    /// Joins the group. Dropping the answer leaves it in the background; a process that is about to end calls
+    /// [`Assignments::leave`], or the brokers would have to miss it first.
     ///
     /// # Errors
     /// Settings that no client can be made of; that the group cannot be reached is an [`Assignment::Failed`].
@@ -125,11 +128,19 @@ impl Assignments {
             .subscribe(&[&options.topic])
             .map_err(|error| refused(error.to_string()))?;
         let topic = options.topic.clone();
-        let _ = std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("kafka-member".to_owned())
-            .spawn(move || follow(&consumer, &topic, &sender, &hinted))
+            .spawn(move || follow(consumer, &topic, sender, &hinted))
             .map_err(|error| refused(error.to_string()))?;
-        Ok(Self { changes, hints })
+        Ok(Self { changes, hints, thread })
+    }
+
+    /// Leaves the group and waits until the brokers have been told, which gives all partitions away at once.
+    pub async fn leave(self) {
+        let Self { changes, thread, .. } = self;
+        drop(changes);
+        // A thread that panicked has left nothing to wait for.
+        let _ = tokio::task::spawn_blocking(move || thread.join()).await;
     }
 
     /// The next change; `None` after the member has ended. Cancel-safe.
@@ -148,9 +159,9 @@ impl Assignments {
 
 /// The member's thread: serves the group until nobody listens any more, then leaves.
 fn follow(
-    consumer: &BaseConsumer<Group>,
+    consumer: BaseConsumer<Group>,
     topic: &str,
-    changes: &UnboundedSender<Assignment>,
+    changes: UnboundedSender<Assignment>,
     hinted: &mpsc::Receiver<BTreeMap<Partition, Offset>>,
 ) {
     while !changes.is_closed() {
@@ -166,7 +177,7 @@ fn follow(
         }
         // Only the latest one counts.
         if let Some(positions) = hinted.try_iter().last() {
-            consumer.context().commit(consumer, topic, &positions);
+            consumer.context().commit(&consumer, topic, &positions);
         }
     }
     consumer.unsubscribe();

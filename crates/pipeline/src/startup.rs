@@ -8,7 +8,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use vigie_event::{Body, Control, Offset, Origin, Partition, Position, Record, Timestamp, Workspace};
-use vigie_ingestion::log::{Log, LogReader};
+use vigie_ingestion::log::{Log, LogError, LogReader};
 use vigie_store::Store;
 
 impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
@@ -226,9 +226,16 @@ pub(crate) async fn read_control<L: Log>(log: &L, position: Position) -> Result<
     };
     let mut reader = log.reader(BTreeMap::from([(position.partition, position.offset)]))?;
     let entries = reader.next(1, 1, std::time::Duration::from_secs(5)).await?;
-    let entry = entries
-        .first()
-        .ok_or_else(|| undecodable("the control record is not in the log"))?;
+    let Some(entry) = entries.first() else {
+        let ends = log.ends();
+        let end = ends.get(usize::from(position.partition.0)).copied().unwrap_or_default();
+        if position.offset >= end {
+            return Err(undecodable("the control record is not in the log"));
+        }
+        // It is there, and brokers that are slow are waited for.
+        let reason = format!("the control record at {position} was not read in time");
+        return Err(LogError::Unavailable { reason }.into());
+    };
     match decode(entry)?.body {
         Body::Control(Control::Activate { model, policies, at }) => match Active::parse(&model, &policies) {
             Ok(active) => Ok((active, at)),

@@ -337,7 +337,10 @@ pub(crate) fn connection(config: &Config) -> Connection {
 
 /// How this process takes its share of the work.
 pub(crate) fn member(config: &Config) -> MemberOptions {
-    MemberOptions::new(&config.kafka.topic, &config.kafka.group)
+    MemberOptions {
+        session_timeout: config.kafka.session_timeout,
+        ..MemberOptions::new(&config.kafka.topic, &config.kafka.group)
+    }
 }
 
 /// The store. `used` says whether the log holds anything: then a store must be there already, since an empty one in its

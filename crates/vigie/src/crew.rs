@@ -46,7 +46,10 @@ impl Crew {
         loop {
             tracing::info!(partitions = owned.len(), "working");
             match self.work(&owned, &mut assignments, &mut stop).await? {
-                None => return Ok(()),
+                None => {
+                    assignments.leave().await;
+                    return Ok(());
+                }
                 Some(Assignment::Assigned(gained)) => owned.extend(gained),
                 // The worker is gone by now: dropping the release gives the partitions away.
                 Some(Assignment::Revoked(lost, _release)) => owned.retain(|partition| !lost.contains(partition)),

@@ -110,14 +110,14 @@ impl Watched {
     }
 
     fn count(&self, seen: &SourceStatus, now: &SourceStatus) {
-        let (name, metrics) = (self.options.name.as_str(), &self.metrics.source);
-        metrics.read(name, "event", now.events.saturating_sub(seen.events));
-        metrics.read(name, "dead_letter", now.dead_letters.saturating_sub(seen.dead_letters));
-        metrics.read(name, "tombstone", now.tombstones.saturating_sub(seen.tombstones));
-        metrics.worked(
-            name,
-            now.bytes.saturating_sub(seen.bytes),
-            now.retries.saturating_sub(seen.retries),
-        );
+        let (name, metrics) = (self.options.name.as_str(), &self.metrics);
+        let read = |outcome, count: u64| metrics.source.read(name, outcome, count);
+        read("event", now.events.saturating_sub(seen.events));
+        read("dead_letter", now.dead_letters.saturating_sub(seen.dead_letters));
+        read("tombstone", now.tombstones.saturating_sub(seen.tombstones));
+        let bytes = now.bytes.saturating_sub(seen.bytes);
+        metrics
+            .source
+            .worked(name, bytes, now.retries.saturating_sub(seen.retries));
     }
 }

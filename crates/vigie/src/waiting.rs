@@ -6,7 +6,7 @@
 
 use anyhow::{Context, Result};
 use axum::Router;
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use vigie_ingestion::dead_letters::JournalError;
-use vigie_ingestion::http::{Transport, serve};
+use vigie_ingestion::http::{Problem, Transport, serve};
 use vigie_ingestion::log::{ErrorClass, LogError};
 use vigie_kafka::topics::TopicsError;
 use vigie_pipeline::WorkerError;
@@ -27,6 +27,17 @@ use vigie_store::StoreError;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause: what has come back is noticed this late at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// What is answered to everything but probes.
+async fn not_yet() -> Problem {
+    Problem {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        code: "starting",
+        detail: "not started yet: /readyz says what is waited for; keep the events and come back",
+        retry_after: Some(Duration::from_secs(1)),
+        ..Problem::INTERNAL
+    }
+}
 
 /// Where a process waits.
 pub(crate) struct Waiting {
@@ -115,10 +126,7 @@ impl Waiting {
         };
         let router = vigie_serve::probes(Arc::new(readiness), self.build.clone())
             .merge(self.besides.clone())
-            .fallback(|| async {
-                let later = [(header::RETRY_AFTER, "1")];
-                (StatusCode::SERVICE_UNAVAILABLE, later, "not ready: see /readyz\n")
-            });
+            .fallback(not_yet);
         let (leave, mut left) = watch::channel(false);
         let transport = self.transport.clone();
         let served = tokio::spawn(async move {

@@ -89,6 +89,12 @@ pub(super) const INGESTION: Dashboard = Dashboard {
             )],
         ),
         lines(
+            "Bytes by source",
+            "Bytes of the values of these records per second.",
+            "Bps",
+            &[(per_second!("vigie_source_bytes_total" by "source"), "{{source}}")],
+        ),
+        lines(
             "Waiting records",
             "Records of each source that were not read yet, and batches tried again per second.",
             "short",

@@ -43,9 +43,12 @@ pub(super) const PIPELINE: Dashboard = Dashboard {
         ),
         down(
             "Failed commits",
-            "Commits of the store that failed within an hour.",
+            "Commits of the store that failed within an hour, and those refused because another worker owns the partition.",
             "short",
-            &[(within!("1h", "vigie_store_commit_errors_total"), "errors")],
+            &[
+                (within!("1h", "vigie_store_commit_errors_total"), "errors"),
+                (within!("1h", "vigie_store_commits_fenced_total"), "refused"),
+            ],
         ),
         lines(
             "Lag by partition",

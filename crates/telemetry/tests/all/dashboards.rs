@@ -60,6 +60,7 @@ const UNITS: &[&str] = &[
     "wps",
     "s",
     "bytes",
+    "Bps",
 ];
 
 /// The selectors of an expression: name of the series, matchers, what follows the closing brace, what stands before.

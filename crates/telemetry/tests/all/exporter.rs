@@ -76,6 +76,12 @@ fn load(metrics: &Metrics, round: u64) {
     metrics.store.loaded(ms(1));
     metrics.store.committed(ms(2));
     metrics.store.commit_failed();
+    metrics.store.commit_fenced();
+    for outcome in ["event", "dead_letter", "tombstone"] {
+        metrics.source.read("till", outcome, 5);
+    }
+    metrics.source.worked("till", 500, 1);
+    metrics.source.state("till", 3, true);
     metrics.archive.wrote(50);
     metrics.archive.lag(20, ms(5_000));
     metrics.archive.failed();

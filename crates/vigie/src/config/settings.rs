@@ -196,6 +196,8 @@ settings! {
         dead_letters_topic: String = "vigie.journal";
         /// Consumer group that spreads the partitions over the workers.
         group: String = "vigie";
+        /// Time after which the brokers miss a worker and give its partitions to others.
+        session_timeout: Duration = "10s" in "6s", "5m";
         /// Copies of each partition that a topic must have.
         replication: u16 = "3" in "1", "9";
         /// Copies that must have a record before it counts as kept.

@@ -10,7 +10,7 @@ use crate::bounds;
 use crate::cli::{Failure, Format, print};
 use crate::client::Server;
 use crate::clocks;
-use crate::config::{self, Config, ConfigSources, StoreBackend};
+use crate::config::{self, Config, ConfigSources, LogBackend, StoreBackend};
 use crate::keyfile;
 use crate::server;
 use anyhow::{Context, Result, anyhow};
@@ -461,7 +461,9 @@ impl RebuildArgs {
         let flags = vec![("data.dir".to_owned(), self.data_dir.display().to_string())];
         let config = config::load(ConfigSources::of_process(self.config.clone(), flags))
             .map_err(|errors| Failure::Usage(errors.to_string()))?;
-        house::expect_data(&config.data.dir)?;
+        if config.log.backend == LogBackend::Embedded {
+            house::expect_data(&config.data.dir)?;
+        }
         let rebuilt = crate::cli::runtime()?.block_on(async {
             // The lock on the log says that no server runs here.
             let log = backends::main_log(&config, &Metrics::disabled()).await?;

@@ -75,7 +75,7 @@ fn f20_an_emptied_redis_is_noticed_flags_nobody_and_is_rebuilt() {
     assert_eq!(rebuilt.code, Some(0), "{rebuilt:?}");
     let reader = site.start("reader", "api,archivist");
     let _worker = site.start("worker", "worker");
-    let books = settled(&reader);
+    let books = settled(&reader, traffic.sent);
     assert_eq!(books.applied, before.applied + 100);
     let _books = site.verdict(&reader, &traffic);
 }

@@ -149,7 +149,7 @@ fn records_of_a_topic_are_events_once_and_scores_and_relances_come_out_on_topics
         (metric(&collector, "vigie_source_lag_records{source=\"till\"}") == Some(0.0)).then_some(())
     });
     assert_eq!(metric(&collector, "vigie_source_well{source=\"till\"}"), Some(1.0));
-    let books = settled(&reader);
+    let books = settled(&reader, 768);
     assert_eq!(
         (books.accepted, books.applied, books.duplicate),
         (768, 768, 0),
