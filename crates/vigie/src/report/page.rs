@@ -338,7 +338,8 @@ fn one_policy(policy: &PolicyReport) -> String {
 
 /// What became of both arms, as bars.
 fn arms(policy: &PolicyReport) -> String {
-    let rows: [(&str, fn(&Side) -> f64); 3] = [
+    type Share = fn(&Side) -> f64;
+    let rows: [(&str, Share); 3] = [
         ("returned", |side| side.returned),
         ("lastingly", |side| side.lasted),
         ("annoyed", |side| side.annoyed),
@@ -367,9 +368,9 @@ fn arms(policy: &PolicyReport) -> String {
             );
         }
     }
-    let _ = write!(
+    let _ = writeln!(
         out,
-        "</svg><figcaption>Blue: {} treated; grey: {} held out.</figcaption></figure>\n",
+        "</svg><figcaption>Blue: {} treated; grey: {} held out.</figcaption></figure>",
         policy.treated.customers, policy.control.customers
     );
     out
@@ -381,7 +382,6 @@ pub(super) fn portfolio(report: &Portfolio) -> String {
             .stages
             .iter()
             .map(|(stage, count)| (count.to_string(), *stage, String::new()))
-            .map(|(count, stage, note)| (count, stage, note))
             .collect::<Vec<_>>(),
     );
     for own in &report.currencies {
