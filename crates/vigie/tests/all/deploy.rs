@@ -230,10 +230,16 @@ fn a_process_for_each_role_is_the_same_system() {
         let ["run", "--role", does, "--config", file] = command[..] else {
             panic!("{name}: {command:?}");
         };
-        assert!(text("deploy/Dockerfile").contains(file), "{name}: {file} is not in the image");
+        assert!(
+            text("deploy/Dockerfile").contains(file),
+            "{name}: {file} is not in the image"
+        );
         roles.extend(does.split(',').map(str::to_owned));
         // Only workers may be many here; the others have one disk or one queue.
-        assert!(name == "worker" || service["deploy"].is_badvalue(), "{name} has replicas");
+        assert!(
+            name == "worker" || service["deploy"].is_badvalue(),
+            "{name} has replicas"
+        );
         if known.contains(&name) {
             continue;
         }
@@ -257,13 +263,18 @@ fn a_process_for_each_role_is_the_same_system() {
     roles.sort();
     let help = vigie().args(["run", "--help"]).output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
-    let offered = help.lines().filter_map(|line| line.trim().strip_prefix("- ")?.split_once(':'));
+    let offered = help
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- ")?.split_once(':'));
     let mut offered: Vec<String> = offered.map(|(role, _)| role.to_owned()).collect();
     offered.sort();
     assert_eq!(roles, offered, "every role is somebody's, and nobody's twice:\n{help}");
 
     let directory = tempfile::tempdir().unwrap();
-    for (from, to) in [("deploy/prometheus.roles.yml", "prometheus.yml"), ("dashboards/alerts.yml", "alerts.yml")] {
+    for (from, to) in [
+        ("deploy/prometheus.roles.yml", "prometheus.yml"),
+        ("dashboards/alerts.yml", "alerts.yml"),
+    ] {
         std::fs::write(directory.path().join(to), text(from)).unwrap();
     }
     let file = directory.path().join("prometheus.yml");

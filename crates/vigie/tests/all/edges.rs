@@ -77,7 +77,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "vigie-serve",
         ],
     ),
-    ("vigie-load-tests", &["vigie-event", "vigie-ingestion", "vigie-kafka", "vigie"]),
+    (
+        "vigie-load-tests",
+        &["vigie-event", "vigie-ingestion", "vigie-kafka", "vigie"],
+    ),
 ];
 
 /// Crates that are functions of their input and nothing else.
