@@ -68,7 +68,9 @@ fn table(report: &str) -> Option<String> {
         let (share, rest) = line.trim().split_once('%')?;
         let share = share.parse::<f64>().ok()?;
         let (_, name) = rest.trim().split_once("] ")?;
-        let name: String = name.trim().chars().take(NAME).collect();
+        // Behind two spaces stand columns that have no title.
+        let name = name.trim().split("  ").next()?;
+        let name: String = name.chars().take(NAME).collect();
         Some((share, name.replace('|', "\\|")))
     });
     let mut out = "| % of its CPU time | function |\n|---|---|\n".to_owned();
@@ -89,7 +91,7 @@ mod tests {
         let report = "# comment\n#\n    12.34%  [.] a::b<c>  -      -\n     1.20%  [k] do_syscall_64\n\n";
         let table = table(report).unwrap();
         assert_eq!(table.lines().count(), 4);
-        assert!(table.contains("| 12.3 | `a::b<c>"), "{table}");
+        assert!(table.contains("| 12.3 | `a::b<c>` |"), "{table}");
         assert_eq!(super::table("nothing\n"), None);
     }
 }
