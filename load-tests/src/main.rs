@@ -56,9 +56,6 @@ struct Arguments {
     /// Kafka to measure with, host:port; by default a tansu of its own.
     #[arg(long)]
     broker: Option<String>,
-    /// Record with `perf` where vigie spends its time, into this directory.
-    #[arg(long, value_name = "DIR")]
-    profiles: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -91,7 +88,6 @@ async fn run(arguments: Arguments) -> Result<bool> {
         data,
         seconds: arguments.seconds,
         broker: arguments.broker.clone(),
-        profiles: arguments.profiles.clone(),
     };
     let targets = targets::read(&arguments.cases.with_file_name("targets.toml"))?;
     let mut cases: Vec<CaseResult> = Vec::new();

@@ -1,5 +1,6 @@
-//! Where a process spends its time while it is measured: `perf record` beside it, and the functions that cost most as text.
+//! Where a process spends its time while it is measured: `perf record` beside it, and the functions that cost most as a table.
 
+use crate::process;
 use anyhow::{Context, Result};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -7,35 +8,29 @@ use std::process::Stdio;
 use tokio::process::{Child, Command};
 
 /// Functions of the table.
-const ROWS: usize = 25;
+const ROWS: usize = 15;
+/// Letters of a function's name.
+const NAME: usize = 110;
 
 /// A recording.
 pub(crate) struct Profile {
     recorder: Child,
     data: PathBuf,
-    table: PathBuf,
 }
 
 impl Profile {
-    /// Starts one, where profiles are wanted.
-    pub(crate) async fn start(
-        directory: Option<&Path>,
-        case: &str,
-        run: &str,
-        process: Option<u32>,
-    ) -> Result<Option<Self>> {
-        let (Some(directory), Some(process)) = (directory, process) else {
+    /// Starts one in a directory of the run, where there is `perf`.
+    pub(crate) fn start(directory: &Path, process: Option<u32>) -> Result<Option<Self>> {
+        let Some(process) = process.filter(|_| process::find("perf", []).is_some()) else {
             return Ok(None);
         };
-        tokio::fs::create_dir_all(directory).await?;
-        let table = directory.join(format!("{case}-{run}.txt"));
-        let data = table.with_extension("perf");
+        let data = directory.join("perf.data");
         let recorder = Command::new("perf")
             .args([
                 "record",
                 "--quiet",
                 "--freq",
-                "499",
+                "199",
                 "--pid",
                 &process.to_string(),
                 "--output",
@@ -43,14 +38,15 @@ impl Profile {
             .arg(&data)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()
             .context("perf record")?;
-        Ok(Some(Self { recorder, data, table }))
+        Ok(Some(Self { recorder, data }))
     }
 
-    /// Ends it and writes the table.
-    pub(crate) async fn finish(mut self) -> Result<()> {
+    /// Ends it: the table, in Markdown. `None` where the kernel did not let it look.
+    pub(crate) async fn finish(mut self) -> Result<Option<String>> {
         if let Some(id) = self.recorder.id() {
             let _ = Command::new("kill").args(["-INT", &id.to_string()]).status().await?;
         }
@@ -62,14 +58,40 @@ impl Profile {
             .output()
             .await
             .context("perf report")?;
-        let mut table = String::new();
-        let text = String::from_utf8_lossy(&output.stdout);
-        let rows = text
-            .lines()
-            .filter(|line| !line.starts_with('#') && !line.trim().is_empty());
-        for row in rows.take(ROWS) {
-            let _ = writeln!(table, "{}", row.trim());
-        }
-        std::fs::write(&self.table, table).with_context(|| format!("writing {}", self.table.display()))
+        Ok(table(&String::from_utf8_lossy(&output.stdout)))
+    }
+}
+
+/// The first lines of a report, such as `  12.34%  [.] name`.
+fn table(report: &str) -> Option<String> {
+    let rows = report.lines().filter_map(|line| {
+        let (share, rest) = line.trim().split_once('%')?;
+        let share = share.parse::<f64>().ok()?;
+        let (_, name) = rest.trim().split_once("] ")?;
+        // Behind two spaces stand columns that have no title.
+        let name = name.trim().split("  ").next()?;
+        let name: String = name.chars().take(NAME).collect();
+        Some((share, name.replace('|', "\\|")))
+    });
+    let mut out = "| % of its CPU time | function |\n|---|---|\n".to_owned();
+    let mut any = false;
+    for (share, name) in rows.take(ROWS) {
+        any = true;
+        let _ = writeln!(out, "| {share:.1} | `{name}` |");
+    }
+    any.then_some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::table;
+
+    #[test]
+    fn the_functions_of_a_report_become_rows() {
+        let report = "# comment\n#\n    12.34%  [.] a::b<c>  -      -\n     1.20%  [k] do_syscall_64\n\n";
+        let table = table(report).unwrap();
+        assert_eq!(table.lines().count(), 4);
+        assert!(table.contains("| 12.3 | `a::b<c>` |"), "{table}");
+        assert_eq!(super::table("nothing\n"), None);
     }
 }

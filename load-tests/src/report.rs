@@ -27,6 +27,8 @@ pub(crate) struct RunResult {
     pub(crate) failures: Vec<String>,
     /// What a reader must know to take the figures for what they are.
     pub(crate) remarks: Vec<String>,
+    /// Where vigie's CPU time went, as a table in Markdown.
+    pub(crate) profile: Option<String>,
     /// What the cores were doing in the minute before: more than their number is a shared machine.
     pub(crate) load_before: f64,
 }
@@ -62,7 +64,16 @@ impl RunResult {
             measures: Measures::default(),
             failures: Vec::new(),
             remarks: Vec::new(),
+            profile: None,
             load_before: crate::process::load_average().unwrap_or_default(),
+        }
+    }
+
+    /// A run that came to no end. The others go on.
+    pub(crate) fn failed(name: &str, error: &anyhow::Error) -> Self {
+        Self {
+            failures: vec![format!("NOT MEASURED: {error:#}")],
+            ..Self::new(name)
         }
     }
 
@@ -205,6 +216,9 @@ fn table(out: &mut String, runs: &[RunResult]) {
     for run in runs {
         for remark in &run.remarks {
             let _ = writeln!(out, "\n{}: {remark}", run.name);
+        }
+        if let Some(profile) = &run.profile {
+            let _ = writeln!(out, "\n{}, where vigie's time went:\n\n{profile}", run.name);
         }
     }
 }

@@ -73,9 +73,9 @@ impl Target {
 
     fn verdict(&self, cases: &[CaseResult]) -> String {
         let Some(value) = self.measured(cases) else {
-            return match &self.note {
-                Some(note) => format!("not measured: {note}"),
-                None => "not measured: the case did not run".to_owned(),
+            return match (&self.from, &self.note) {
+                (None, Some(note)) => format!("not measured: {note}"),
+                _ => "not measured: its run came to no end, or was not asked for".to_owned(),
             };
         };
         let verdict = if self.reaches(value, self.goal) {

@@ -108,7 +108,7 @@ pub(crate) fn all() -> Vec<Call> {
             Box::new(move || drop(black_box(CustomerState::decode(black_box(&encoded))))),
         ),
         ("fold: one event into a customer of forty", {
-            let act = acts.last().unwrap().clone();
+            let act = *acts.last().unwrap();
             Box::new(move || {
                 let _ = black_box(folded.fold(&person, black_box(&act)));
             })
@@ -120,7 +120,9 @@ pub(crate) fn all() -> Vec<Call> {
             })
         }),
         ("score: churn with contributions", {
-            Box::new(move || drop(black_box(scorer.churn_parts(90, black_box(now)))))
+            Box::new(move || {
+                let _ = black_box(scorer.churn_parts(90, black_box(now)));
+            })
         }),
         ("crossing: attrition", {
             Box::new(move || {

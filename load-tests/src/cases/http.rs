@@ -9,7 +9,7 @@ use crate::redis::Redis;
 use crate::report::{Measures, RunResult};
 use crate::requests::{Clicks, Pixels};
 use crate::server::{Books, Site, WRITE_KEY};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -111,7 +111,7 @@ impl Experiment {
         for (number, run) in self.run.iter().enumerate() {
             let first = results.first().and_then(|first| first.measures.get("acknowledged/s"));
             let result = self.one(number, run, first, house).await;
-            let result = result.with_context(|| format!("{case} {}", run.name))?;
+            let result = result.unwrap_or_else(|error| RunResult::failed(&run.name, &error));
             crate::report::announce(case, &result);
             results.push(result);
         }

@@ -17,6 +17,4 @@ pub(crate) struct House {
     pub(crate) seconds: Option<u64>,
     /// A broker that is there already, `host:port`.
     pub(crate) broker: Option<String>,
-    /// Where profiles go, when they are wanted.
-    pub(crate) profiles: Option<PathBuf>,
 }

@@ -81,7 +81,7 @@ impl Experiment {
         let mut results = Vec::new();
         for run in &self.run {
             let result = one(run, house).await;
-            let result = result.with_context(|| format!("{case} {}", run.name))?;
+            let result = result.unwrap_or_else(|error| RunResult::failed(&run.name, &error));
             crate::report::announce(case, &result);
             results.push(result);
         }

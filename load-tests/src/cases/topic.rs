@@ -35,6 +35,7 @@ use vigie_kafka::{Connection, KafkaLog, LogOptions};
 /// Events of one request while the log is filled.
 const FILL: usize = 500;
 const FILLERS: usize = 4;
+const FILL_TIME: Duration = Duration::from_secs(90);
 /// Events of one request while latency is measured; every so many requests begin with a newcomer, who is looked for.
 const BATCH: usize = 100;
 const PROBE_EVERY: u64 = 4;
@@ -44,6 +45,8 @@ const PIPELINE: u32 = 500;
 const LOOK: Duration = Duration::from_millis(1);
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// Longest wait for the next records of a broker.
+const BROKER_PATIENCE: Duration = Duration::from_secs(120);
 /// What a step of the worker takes from its log.
 const STEP: (usize, usize) = (5_000, 4 << 20);
 
@@ -112,15 +115,15 @@ impl Experiment {
     pub(crate) async fn measure(&self, case: &str, house: &House) -> Result<Vec<RunResult>> {
         let mut results = Vec::new();
         for run in &self.run {
-            let result = self.one(case, run, house).await;
-            let result = result.with_context(|| format!("{case} {}", run.name))?;
+            let result = self.one(run, house).await;
+            let result = result.unwrap_or_else(|error| RunResult::failed(&run.name, &error));
             crate::report::announce(case, &result);
             results.push(result);
         }
         Ok(results)
     }
 
-    async fn one(&self, case: &str, run: &Run, house: &House) -> Result<RunResult> {
+    async fn one(&self, run: &Run, house: &House) -> Result<RunResult> {
         let mut result = RunResult::new(&run.name);
         let services = tempfile::tempdir_in(&house.data)?;
         let redis = Redis::start(services.path(), run.redis.as_deref()).await?;
@@ -156,6 +159,13 @@ impl Experiment {
         };
         let begun = Instant::now();
         let mut sent = fill(&collector, &mut stream, run.events).await?;
+        if sent < run.events {
+            result.remarks.push(format!(
+                "{sent} of {} events could be taken in within {} s",
+                run.events,
+                FILL_TIME.as_secs()
+            ));
+        }
         let filled = sent as f64 / begun.elapsed().as_secs_f64();
         let marks = marks(run.partitions);
         let texts: Vec<String> = marks.values().map(|id| newcomer(id, end_ms)).collect();
@@ -196,7 +206,7 @@ impl Experiment {
             ]
         };
         let used = costs(&worker);
-        let profile = Profile::start(house.profiles.as_deref(), case, &run.name, worker.id()).await?;
+        let profile = Profile::start(services.path(), worker.id())?;
         let mut looks = Looks::connect(redis.address()).await?;
         while looks.visible(&keys).await?.len() < keys.len() {
             if start.elapsed() > PATIENCE {
@@ -223,7 +233,7 @@ impl Experiment {
             measures.put("broker CPU s/M", per_million(2));
         }
         if let Some(profile) = profile {
-            profile.finish().await?;
+            result.profile = profile.finish().await?;
         }
         if let Some(peak) = worker.peak_memory_bytes() {
             measures.put("peak memory MB", peak as f64 / 1e6);
@@ -334,7 +344,7 @@ fn redis_key(partition: Partition, id: &str) -> String {
     format!("vigie:{{{partition}}}:{WORKSPACE}:customer:{id}")
 }
 
-/// Puts the next events of a stream into the log, as fast as it takes them; how many were taken.
+/// Puts the next events of a stream into the log, as fast as it takes them and for a while at most; how many were taken.
 async fn fill(server: &Server, stream: &mut Stream, events: u64) -> Result<u64> {
     let (sender, bodies) = mpsc::channel::<String>(2 * FILLERS);
     let bodies = Arc::new(tokio::sync::Mutex::new(bodies));
@@ -350,8 +360,9 @@ async fn fill(server: &Server, stream: &mut Stream, events: u64) -> Result<u64> 
             }
         }));
     }
+    let begun = Instant::now();
     let mut left = events;
-    while left > 0 {
+    while left > 0 && begun.elapsed() < FILL_TIME {
         let count = left.min(FILL as u64);
         let mut body = String::with_capacity(FILL * 320);
         for index in 0..count {
@@ -368,7 +379,7 @@ async fn fill(server: &Server, stream: &mut Stream, events: u64) -> Result<u64> 
     for filler in fillers {
         filler.await??;
     }
-    Ok(events)
+    Ok(events - left)
 }
 
 /// Posts a batch until it is taken.
@@ -396,25 +407,24 @@ async fn read_alone(broker: &Broker, topic: &str, partitions: u16, events: u64) 
     };
     let log = KafkaLog::open(Connection::to(&broker.address()), options).await?;
     let from = (0..partitions).map(|partition| (Partition(partition), Offset(0)));
-    let mut reader = log.reader(from.collect())?;
-    let mut first = None;
     // Beside the events, each partition begins with what puts model and policies in force.
     let mut left: u64 = log.ends().iter().map(|end| end.0).sum();
     ensure!(
         left >= events,
         "the topic holds {left} records instead of {events} and more"
     );
+    let begun = Instant::now();
+    let mut reader = log.reader(from.collect())?;
     while left > 0 {
-        let entries = reader.next(STEP.0, STEP.1, Duration::from_secs(10)).await?;
+        let entries = reader.next(STEP.0, STEP.1, BROKER_PATIENCE).await?;
         ensure!(
             !entries.is_empty(),
-            "the broker delivers nothing, and {left} records are missing"
+            "the broker delivers nothing in {} s, and {left} records are missing",
+            BROKER_PATIENCE.as_secs()
         );
-        let _ = first.get_or_insert_with(Instant::now);
         left = left.saturating_sub(entries.len() as u64);
     }
-    let took = first.map_or(Duration::ZERO, |first| first.elapsed());
-    Ok(events as f64 / took.as_secs_f64())
+    Ok(events as f64 / begun.elapsed().as_secs_f64())
 }
 
 /// Waits for the worker's first outcomes: when that was, and how many there were.
