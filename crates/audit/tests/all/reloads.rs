@@ -125,7 +125,7 @@ async fn live(seed: u64, reloads: u32) -> (usize, usize, BTreeSet<&'static str>)
         }
         if n % 10 == 0 {
             house.sim.settle(usize::MAX).await.unwrap();
-            for (_, (_, customers)) in &house.rows().await.partitions {
+            for (_, customers) in house.rows().await.partitions.values() {
                 for (_, bytes) in customers {
                     let entries = CustomerState::decode(bytes).unwrap().ledger.policies.into_values();
                     let codes = entries.filter_map(|entry| entry.refused);
