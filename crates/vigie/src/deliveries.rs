@@ -497,7 +497,7 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(1_800_000_000_000);
     const POLICIES: &str = "[calendar]\nquiet-hours = \"00:00-00:00\"\n[[policy]]\nid = \"keep\"\nscore = \"attrition\"\nthreshold = 0.6\n\
-        where = \"purchases < 12\"\n[[policy.channel]]\nname = \"email\"\n[[policy.channel]]\nname = \"phone\"\ncost = 0.1\n";
+        where = \"purchases < 12\"\n[[policy.channel]]\nname = \"email\"\n[[policy.channel]]\nname = \"phone\"\ncost = 100.0\n";
 
     fn key() -> CustomerKey {
         CustomerKey::new(Workspace::new("shop").unwrap(), PersonId::known("ann").unwrap())
