@@ -1046,7 +1046,11 @@ mod tests {
             r#"vigie_pipeline_batch_records_bucket{le="50"} 0"#,
             r#"vigie_pipeline_batch_records_bucket{le="100"} 1"#,
             r#"vigie_flags_total{policy="win-back",decision="held_out"} 1"#,
-            r#"vigie_flags_total{policy="win-back",decision="refused"} 16"#,
+            // Once for each reason.
+            &format!(
+                r#"vigie_flags_total{{policy="win-back",decision="refused"}} {}"#,
+                RefusalReason::ALL.len()
+            ),
             r#"vigie_relance_refusals_total{policy="win-back",reason="no_consent"} 1"#,
         ] {
             assert!(page.lines().any(|l| l == line), "no line {line} in\n{page}");
