@@ -1046,10 +1046,10 @@ mod tests {
             r#"vigie_pipeline_batch_records_bucket{le="50"} 0"#,
             r#"vigie_pipeline_batch_records_bucket{le="100"} 1"#,
             r#"vigie_flags_total{policy="win-back",decision="held_out"} 1"#,
-            // Once for each reason.
+            // Once for each reason, and once without one.
             &format!(
                 r#"vigie_flags_total{{policy="win-back",decision="refused"}} {}"#,
-                RefusalReason::ALL.len()
+                RefusalReason::ALL.len() + 1
             ),
             r#"vigie_relance_refusals_total{policy="win-back",reason="no_consent"} 1"#,
         ] {

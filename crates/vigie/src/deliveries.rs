@@ -187,8 +187,9 @@ fn run(
     parts: &Parts<'_>,
     stopping: watch::Receiver<bool>,
 ) -> Result<JoinHandle<()>> {
+    // All of it: a connection to the store that is lost is made anew here.
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
+        .enable_all()
         .thread_name("vigie-delivery")
         .max_blocking_threads(threads.min(MAX_THREADS))
         .build()?;

@@ -719,7 +719,8 @@ fn run_archivist(
     metrics: Metrics,
     stopping: watch::Receiver<bool>,
 ) -> Result<JoinHandle<Result<()>>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    // All of it: a connection to the store that is lost is made anew here.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = std::thread::Builder::new().name("vigie-archivist".to_owned());
     Ok(thread.spawn(move || {
         let noted = |outcome: Result<usize, &str>| match outcome {
@@ -740,9 +741,14 @@ fn run_archivist(
 /// What a worker's thread does until it is told to stop. Made on the thread: it stays there.
 type Work = Box<dyn FnOnce(watch::Receiver<bool>) -> Pin<Box<dyn Future<Output = Result<()>>>> + Send>;
 
-/// The worker has a thread and a runtime of its own: folding is computing, and must not stand in the way of requests.
+/// The worker has a thread and a runtime of its own: folding is computing, and must not stand in the way of requests. A second
+/// thread brings the commit of one step under way while the first folds the next.
 fn run_worker(work: Work, status: StatusHandle, stopping: watch::Receiver<bool>) -> Result<JoinHandle<Result<()>>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("vigie-commits")
+        .enable_all()
+        .build()?;
     let thread = std::thread::Builder::new().name("vigie-worker".to_owned());
     Ok(thread.spawn(move || {
         let outcome = runtime.block_on(work(stopping));
