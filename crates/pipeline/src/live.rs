@@ -29,8 +29,8 @@ pub struct LiveOptions {
 impl Default for LiveOptions {
     fn default() -> Self {
         Self {
-            batch_records: 16_384,
-            batch_bytes: 16 << 20,
+            batch_records: 5_000,
+            batch_bytes: 4 << 20,
             persist_every: Duration::from_secs(5),
         }
     }
