@@ -48,7 +48,6 @@ use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -182,8 +181,9 @@ struct Shared {
     durable: watch::Sender<Durable>,
     health: watch::Sender<Health>,
     segments: Mutex<BTreeMap<u64, Segment>>,
-    /// Whether the reserve is a file; else its space is kept free.
-    reserve_held: AtomicBool,
+    /// Whether the reserve is a file; else its space is kept free. Held while it changes from one to the other: whoever asks
+    /// for free space in between would count it twice or not at all.
+    reserve_held: Mutex<bool>,
     observer: Observer,
 }
 
@@ -283,7 +283,7 @@ impl EmbeddedLog {
             durable: watch::channel(durable).0,
             health: watch::channel(Health::Ok).0,
             segments: Mutex::new(segments),
-            reserve_held: AtomicBool::new(recovery.reserve),
+            reserve_held: Mutex::new(recovery.reserve),
             observer: Observer(options.observer),
         });
         let writer = Writer {
@@ -332,10 +332,8 @@ impl EmbeddedLog {
     /// Gives the reserve file's space back to the file system, so that others on a full disk can finish.
     pub fn free_reserve(&self) -> Result<(), LogError> {
         let path = self.dir.join(RESERVE_FILE);
-        // First the promise, then the file: in between the log keeps too much free, never too little.
-        self.shared
-            .reserve_held
-            .store(self.reserve_bytes == 0, Ordering::Release);
+        let mut held = self.shared.reserve_held();
+        *held = self.reserve_bytes == 0;
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(segment::unreadable(&path, &error)),
             _ => Ok(()),
@@ -344,7 +342,8 @@ impl EmbeddedLog {
 
     /// Takes the reserve file's space again, unless that would leave too little to others.
     pub fn restore_reserve(&self) -> Result<(), LogError> {
-        if self.shared.reserve_held.load(Ordering::Acquire) {
+        let mut held = self.shared.reserve_held();
+        if *held {
             return Ok(());
         }
         let wanted = self
@@ -356,7 +355,7 @@ impl EmbeddedLog {
             return Err(LogError::Unavailable { reason });
         }
         fill_reserve(&self.dir, self.reserve_bytes)?;
-        self.shared.reserve_held.store(true, Ordering::Release);
+        *held = true;
         Ok(())
     }
 
@@ -453,6 +452,10 @@ impl Log for EmbeddedLog {
 
 /// A lock poisoned by a panic is taken as it is: what these locks guard is changed in single steps.
 impl Shared {
+    fn reserve_held(&self) -> MutexGuard<'_, bool> {
+        self.reserve_held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -23,6 +23,8 @@ struct Plan {
     create: Option<i32>,
     /// What the file system says is free; the truth unless told otherwise.
     free: Option<u64>,
+    /// A file whose bytes are not part of what is free.
+    beside: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -72,7 +74,9 @@ impl Disk for Faulty {
     }
 
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
-        let told = self.plan.lock().unwrap().free;
+        let plan = self.plan.lock().unwrap();
+        let taken = plan.beside.as_ref().and_then(|path| std::fs::metadata(path).ok());
+        let told = plan.free.map(|free| free - taken.map_or(0, |file| file.len()));
         told.map_or_else(|| RealDisk.free_bytes(path), Ok)
     }
 }
@@ -256,6 +260,38 @@ async fn a_disk_that_is_nearly_full_is_left_to_others() {
         payloads(dir.path()),
         ["the reserve is a file", "owed", "owed too", "room again"]
     );
+}
+
+/// With room for the reserve there is room for events, at every moment of its being given and taken.
+#[tokio::test]
+async fn a_moving_reserve_is_counted_once() {
+    const RESERVE: u64 = 8 * 1024 * 1024;
+    const KEPT: u64 = 50_000;
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Faulty::default();
+    let small = Options {
+        reserve_bytes: RESERVE,
+        keep_free_bytes: KEPT,
+        ..options()
+    };
+    let log = Arc::new(EmbeddedLog::open_on(dir.path(), small, Box::new(disk.clone())).unwrap());
+    disk.set(|plan| {
+        plan.beside = Some(dir.path().join(RESERVE_FILE));
+        plan.free = Some(RESERVE + 2 * KEPT);
+    });
+    let moved = Arc::clone(&log);
+    let moving = tokio::task::spawn_blocking(move || {
+        for _ in 0..20 {
+            moved.free_reserve().unwrap();
+            moved.restore_reserve().unwrap();
+        }
+    });
+    let mut admitted = 0;
+    while !moving.is_finished() || admitted < 20 {
+        drop(log.append(one("there is room")).await.unwrap());
+        admitted += 1;
+    }
+    moving.await.unwrap();
 }
 
 /// While health says "not now" nobody sends anything, so the log has to find out by itself.

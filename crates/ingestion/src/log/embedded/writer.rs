@@ -6,7 +6,6 @@ use super::disk::{Disk, SegmentFile, poisoned, write_error};
 use super::{Claim, Durable, GroupCommit, Job, Monotonic, Shared};
 use crate::log::segment::{self, Header, Place};
 use crate::log::{Health, LogError};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use vigie_event::Position;
@@ -184,11 +183,8 @@ impl Writer {
     fn leave_room(&self, bytes: u64) -> Result<(), LogError> {
         let limits = self.shared.limits;
         let closed = matches!(*self.shared.health.borrow(), Health::Degraded(_));
-        let reserve = if self.shared.reserve_held.load(Ordering::Acquire) {
-            0
-        } else {
-            limits.reserve_bytes
-        };
+        let held = self.shared.reserve_held();
+        let reserve = if *held { 0 } else { limits.reserve_bytes };
         let kept = limits.keep_free_bytes * (1 + u64::from(closed)) + reserve;
         // A file system that does not tell is taken at its word when it refuses a write.
         let Ok(free) = self.disk.free_bytes(&self.shared.log_dir) else {
