@@ -77,10 +77,10 @@ fn fields(state: &State) -> Vec<(String, String)> {
     for link in &state.links {
         add(format!("known_links[{}]", person(link)), "present".into());
     }
-    for (second, hash, short) in state.recent.entries() {
+    for (at, hash, short) in state.recent.entries() {
         add(
-            format!("recent[{hash:016x}/{short:08x}]"),
-            Timestamp(i64::from(second) * 1000).to_string(),
+            format!("recent[{hash:012x}/{short:08x}]"),
+            Timestamp(at as i64).to_string(),
         );
     }
     for (policy, standing) in &state.policies {

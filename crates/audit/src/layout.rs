@@ -1,5 +1,5 @@
-//! The canonical bytes of a customer record, version 2: the oracle's own writer and reader. Version 1 is read too: it lacks
-//! the course of each policy's last flag.
+//! The canonical bytes of a customer record, version 4: the oracle's own writer and reader. Version 2 is read too, whose event
+//! ids have whole seconds, and version 1, which besides lacks the course of each policy's last flag.
 //!
 //! One version byte, then the fields in the order below. Unsigned numbers are LEB128; signed ones are zig-zag coded first;
 //! a single byte stands as it is; a list is its length and its items; an absent value is 0, a present one 1 and itself; a
@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use vigie_event::{Channel, ConsentState, Currency, Day, FlagId, PersonId, PolicyId, Purpose, Signal, Timestamp};
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 4;
 const PURPOSES: [Purpose; 3] = [Purpose::Profiling, Purpose::Marketing, Purpose::EmailOpenTracking];
 const WORDS: [ConsentState; 2] = [ConsentState::Granted, ConsentState::Refused];
 
@@ -76,9 +76,9 @@ pub(crate) fn encode(state: &State) -> Vec<u8> {
     to.list(state.links.iter(), Writer::person);
     let recent = state.recent.entries();
     to.number(recent.len() as u64 * 16);
-    for (second, hash, short) in recent {
-        to.0.extend_from_slice(&second.to_be_bytes());
-        to.0.extend_from_slice(&hash.to_be_bytes());
+    for (at, hash, short) in recent {
+        to.0.extend(at.to_be_bytes().into_iter().skip(2));
+        to.0.extend(hash.to_be_bytes().into_iter().skip(2));
         to.0.extend_from_slice(&short.to_be_bytes());
     }
     to.list(state.policies.iter(), |to, (policy, standing)| {
@@ -326,14 +326,14 @@ pub(crate) fn current(bytes: &[u8]) -> Cow<'_, [u8]> {
 pub(crate) fn decode(bytes: &[u8]) -> Option<State> {
     let mut from = Reader(bytes);
     let version = from.byte()?;
-    if !(1..=VERSION).contains(&version) {
+    if ![1, 2, VERSION].contains(&version) {
         return None;
     }
     let state = State {
         parts: from.map(|from| Some((from.person()?, read_part(from)?)))?,
         linked_to: from.maybe(Reader::person)?,
         links: from.map(|from| Some((from.person()?, ())))?.into_keys().collect(),
-        recent: read_recent(from.bytes()?)?,
+        recent: read_recent(from.bytes()?, version)?,
         policies: from.map(|from| {
             let policy = PolicyId::new(from.text()?).ok()?;
             let standing = Standing {
@@ -376,12 +376,17 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<State> {
     from.0.is_empty().then_some(state)
 }
 
-fn read_recent(bytes: &[u8]) -> Option<Recent> {
+/// Before version 4 an entry had 32 bits of seconds and 64 bits of hash.
+fn read_recent(bytes: &[u8], version: u8) -> Option<Recent> {
     let (entries, rest) = bytes.as_chunks::<16>();
     let mut recent = Recent::default();
     for entry in entries {
         let number = u128::from_be_bytes(*entry);
-        recent.put((number >> 32) as u64, number as u32, (number >> 96) as u32);
+        let (hash, at) = match version {
+            1 | 2 => ((number >> 48) as u64, (number >> 96) as u64 * 1_000),
+            _ => ((number >> 32) as u64, (number >> 80) as u64),
+        };
+        recent.put(hash & 0xffff_ffff_ffff, number as u32, at);
     }
     let sound = rest.is_empty() && entries.is_sorted_by(|a, b| a < b) && recent.entries().len() == entries.len();
     sound.then_some(recent)
@@ -465,7 +470,7 @@ mod tests {
     use super::*;
     use vigie_scoring::CustomerState;
 
-    const NOW: &str = include_str!("../../scoring/tests/all/fixtures/state-v2.hex");
+    const NOW: &str = include_str!("../../scoring/tests/all/fixtures/state-v4.hex");
 
     fn fixture(text: &str) -> Vec<u8> {
         let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
@@ -507,10 +512,15 @@ mod tests {
 
     #[test]
     fn what_an_earlier_version_wrote_is_read_and_written_anew() {
-        let bytes = fixture(include_str!("../../scoring/tests/all/fixtures/state-v1.hex"));
-        let other = CustomerState::decode(&bytes).unwrap();
-        assert_eq!(current(&bytes), other.encode());
-        assert_ne!(current(&bytes), bytes);
+        for text in [
+            include_str!("../../scoring/tests/all/fixtures/state-v1.hex"),
+            include_str!("../../scoring/tests/all/fixtures/state-v2.hex"),
+        ] {
+            let bytes = fixture(text);
+            let other = CustomerState::decode(&bytes).unwrap();
+            assert_eq!(current(&bytes), other.encode());
+            assert_ne!(current(&bytes), bytes);
+        }
     }
 
     #[test]
@@ -518,7 +528,7 @@ mod tests {
         let bytes = fixture(NOW);
         assert!((0..bytes.len()).all(|length| decode(&bytes[..length]).is_none()));
         assert!(decode(&[bytes.as_slice(), &[0]].concat()).is_none());
-        assert!(decode(&[&[3], &bytes[1..]].concat()).is_none());
+        assert!(decode(&[&[VERSION + 1], &bytes[1..]].concat()).is_none());
         assert!(decode(&[&[1], &bytes[1..]].concat()).is_none());
     }
 

@@ -78,12 +78,12 @@ pub(crate) struct Published {
     pub(crate) model: u64,
 }
 
-/// Event ids met lately: (hash, fingerprint) with the second of the newest receipt.
+/// Event ids met lately: (48 bits of hash, fingerprint) with the millisecond of the newest receipt.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Recent {
-    met: BTreeMap<(u64, u32), u32>,
-    /// No second is smaller; what is to be forgotten is looked for only when there may be something.
-    oldest: u32,
+    met: BTreeMap<(u64, u32), u64>,
+    /// No time is smaller; what is to be forgotten is looked for only when there may be something.
+    oldest: u64,
 }
 
 /// Whether an event's id was met.
@@ -115,7 +115,8 @@ impl Recent {
     fn name(id: &EventId, fingerprint: u64) -> (u64, u32) {
         // The first four bytes of the fingerprint in memory order, read as a big-endian number.
         let short = (fingerprint & 0xffff_ffff) as u32;
-        (xxh3_64_with_seed(id.as_str().as_bytes(), ID_SEED), short.swap_bytes())
+        let hash = xxh3_64_with_seed(id.as_str().as_bytes(), ID_SEED);
+        (hash >> 16, short.swap_bytes())
     }
 
     pub(crate) fn met(&self, id: &EventId, fingerprint: u64) -> Met {
@@ -131,30 +132,30 @@ impl Recent {
 
     pub(crate) fn remember(&mut self, id: &EventId, fingerprint: u64, at: Timestamp) {
         let (hash, short) = Self::name(id, fingerprint);
-        self.put(hash, short, second(at));
+        self.put(hash, short, millisecond(at));
         self.keep();
     }
 
     pub(crate) fn forget_before(&mut self, at: Timestamp) {
-        let from = second(at);
+        let from = millisecond(at);
         if self.oldest < from {
-            self.met.retain(|_, second| *second >= from);
-            self.oldest = self.met.values().min().copied().unwrap_or(u32::MAX);
+            self.met.retain(|_, at| *at >= from);
+            self.oldest = self.met.values().min().copied().unwrap_or(u64::MAX);
         }
     }
 
-    pub(crate) fn put(&mut self, hash: u64, short: u32, second: u32) {
+    pub(crate) fn put(&mut self, hash: u64, short: u32, at: u64) {
         if self.met.is_empty() {
-            self.oldest = u32::MAX;
+            self.oldest = u64::MAX;
         }
-        self.oldest = self.oldest.min(second);
-        let newest = self.met.entry((hash, short)).or_insert(second);
-        *newest = second.max(*newest);
+        self.oldest = self.oldest.min(at);
+        let newest = self.met.entry((hash, short)).or_insert(at);
+        *newest = at.max(*newest);
     }
 
     fn unite(&mut self, other: &Self) {
-        for ((hash, short), second) in &other.met {
-            self.put(*hash, *short, *second);
+        for ((hash, short), at) in &other.met {
+            self.put(*hash, *short, *at);
         }
         self.keep();
     }
@@ -162,29 +163,28 @@ impl Recent {
     fn keep(&mut self) {
         while self.met.len() > IDS {
             // Looked for, not sorted for: a busy customer forgets one id with every event.
-            let ids = self.met.iter().map(|((hash, short), second)| (*second, *hash, *short));
+            let ids = self.met.iter().map(|((hash, short), at)| (*at, *hash, *short));
             if let Some((_, hash, short)) = ids.min() {
                 let _ = self.met.remove(&(hash, short));
             }
         }
     }
 
-    /// (second, hash, fingerprint) in the order in which they are stored and forgotten.
-    pub(crate) fn entries(&self) -> Vec<(u32, u64, u32)> {
+    /// (millisecond, hash, fingerprint) in the order in which they are stored and forgotten.
+    pub(crate) fn entries(&self) -> Vec<(u64, u64, u32)> {
         let mut entries: Vec<_> = self
             .met
             .iter()
-            .map(|((hash, short), second)| (*second, *hash, *short))
+            .map(|((hash, short), at)| (*at, *hash, *short))
             .collect();
         entries.sort_unstable();
         entries
     }
 }
 
-/// Seconds since 1970; other times count as the nearer end of what 32 bits hold.
-fn second(at: Timestamp) -> u32 {
-    let second = at.0.div_euclid(1000).max(0);
-    u32::try_from(second).unwrap_or(u32::MAX)
+/// Milliseconds since 1970; other times count as the nearer end of what 48 bits hold.
+fn millisecond(at: Timestamp) -> u64 {
+    at.0.clamp(0, (1 << 48) - 1) as u64
 }
 
 impl State {

@@ -36,7 +36,7 @@ pub use ids::{CustomerKey, EventId, FlagId, IdError, MAX_ID_BYTES, PersonId, Pol
 pub use judgement::{Findings, Judgement};
 pub use money::{Currency, Money, MoneyError};
 pub use position::{Offset, Origin, Partition, Position, partition_for};
-pub use recent::{RecentIds, Seen};
+pub use recent::{RecentIds, RecentIdsBySecond, Seen};
 pub use record::{Body, CodecError, Control, Forward, Link, Merge, MergePart, Record, Tick};
 pub use signal::Signal;
 pub use time::{DAY_MS, Day, TimeError, Timestamp};

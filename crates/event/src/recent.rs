@@ -1,9 +1,10 @@
 //! The ids that a customer's record remembers, to tell a repeated event from a new one.
 //!
-//! A set of (id hash, payload fingerprint, second of the newest receipt). It is order-free: inserting the same ids in any
+//! A set of (id hash, payload fingerprint, millisecond of the newest receipt). It is order-free: inserting the same ids in any
 //! order, and uniting sets in any grouping, gives the same set. It never decides what happens to a repeated event.
-//! Bound: `capacity` entries of 16 bytes; at the bound the entries that were received longest ago (of the same second, those
-//! with the smallest hash) leave, which again depends only on the set.
+//! Bound: `capacity` entries of 16 bytes; at the bound the entries that were received longest ago (of the same millisecond,
+//! those with the smallest hash) leave, which again depends only on the set. (With whole seconds, a customer with more events
+//! in a second than the set has entries would forget the newest of them, and a repetition that follows at once is not seen.)
 
 use crate::{EventId, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -15,8 +16,11 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 /// Seed of the id hash; changing it makes every remembered id unknown, so it is part of the format.
 const ID_SEED: u64 = 0x7669_6769_6501;
 
-/// Bytes of a stored entry: second, hash and fingerprint, big-endian, so that the order of bytes is the order of entries.
+/// Bytes of a stored entry: 48 bits of receipt, 48 bits of hash, 32 bits of fingerprint, big-endian, so that the order of
+/// bytes is the order of entries. Two ids of one customer with the same 48 bits are a conflict, which loses nothing.
 const ENTRY_BYTES: usize = 16;
+/// What fits 48 bits.
+const MAX_48: u64 = (1 << 48) - 1;
 
 /// Whether an event was met before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +35,9 @@ pub enum Seen {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Entry {
-    /// Seconds since 1970; instants outside of 1970 to 2106 count as the nearer end.
-    second: u32,
+    /// Milliseconds since 1970; instants outside of 1970 to 10889 count as the nearer end.
+    at: u64,
+    /// 48 bits.
     hash: u64,
     fingerprint: u32,
 }
@@ -100,7 +105,7 @@ impl RecentIds {
     pub fn insert(&mut self, id: &EventId, fingerprint: u64, at: Timestamp, capacity: usize) {
         let (hash, fingerprint) = key(id, fingerprint);
         self.put(Entry {
-            second: second(at),
+            at: millisecond(at),
             hash,
             fingerprint,
         });
@@ -115,10 +120,10 @@ impl RecentIds {
         self.shrink(capacity);
     }
 
-    /// Forgets ids last received before the second of `at`.
+    /// Forgets ids last received before `at`.
     pub fn forget_before(&mut self, at: Timestamp) {
-        let from = second(at);
-        while let Some(entry) = self.entries.pop_front_if(|entry| entry.second < from) {
+        let from = millisecond(at);
+        while let Some(entry) = self.entries.pop_front_if(|entry| entry.at < from) {
             self.unlist(entry.hash);
         }
     }
@@ -140,7 +145,7 @@ impl RecentIds {
         if self.may_hold(entry.hash)
             && let Some(at) = self.entries.iter().position(same)
         {
-            if self.entries.get(at).is_some_and(|known| known.second >= entry.second) {
+            if self.entries.get(at).is_some_and(|known| known.at >= entry.at) {
                 return;
             }
             let _ = self.entries.remove(at);
@@ -192,13 +197,13 @@ impl RecentIds {
 fn key(id: &EventId, fingerprint: u64) -> (u64, u32) {
     let [a, b, c, d, ..] = fingerprint.to_le_bytes();
     (
-        xxh3_64_with_seed(id.as_str().as_bytes(), ID_SEED),
+        xxh3_64_with_seed(id.as_str().as_bytes(), ID_SEED) >> 16,
         u32::from_be_bytes([a, b, c, d]),
     )
 }
 
-fn second(at: Timestamp) -> u32 {
-    u32::try_from(at.0.div_euclid(1000).clamp(0, i64::from(u32::MAX))).unwrap_or(u32::MAX)
+fn millisecond(at: Timestamp) -> u64 {
+    u64::try_from(at.0).unwrap_or(0).min(MAX_48)
 }
 
 /// The entries one after the other, [`ENTRY_BYTES`] each, ascending.
@@ -206,9 +211,8 @@ impl Serialize for RecentIds {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut bytes = Vec::with_capacity(self.entries.len() * ENTRY_BYTES);
         for entry in &self.entries {
-            bytes.extend_from_slice(&entry.second.to_be_bytes());
-            bytes.extend_from_slice(&entry.hash.to_be_bytes());
-            bytes.extend_from_slice(&entry.fingerprint.to_be_bytes());
+            let number = u128::from(entry.at) << 80 | u128::from(entry.hash) << 32 | u128::from(entry.fingerprint);
+            bytes.extend_from_slice(&number.to_be_bytes());
         }
         serializer.serialize_bytes(&bytes)
     }
@@ -216,14 +220,40 @@ impl Serialize for RecentIds {
 
 impl<'de> Deserialize<'de> for RecentIds {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_bytes(Bytes)
+        // The three numbers in their order, most significant first.
+        deserializer.deserialize_bytes(Bytes(|number| Entry {
+            at: (number >> 80) as u64,
+            hash: (number >> 32) as u64 & MAX_48,
+            fingerprint: number as u32,
+        }))
     }
 }
 
-/// Reads what [`RecentIds::serialize`] wrote, and nothing that it could not have written.
-struct Bytes;
+/// The same set as it was stored once: 32 bits of whole seconds, 64 bits of hash, 32 bits of fingerprint.
+#[derive(Debug)]
+pub struct RecentIdsBySecond(RecentIds);
 
-impl de::Visitor<'_> for Bytes {
+impl From<RecentIdsBySecond> for RecentIds {
+    fn from(old: RecentIdsBySecond) -> Self {
+        old.0
+    }
+}
+
+impl<'de> Deserialize<'de> for RecentIdsBySecond {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let read = Bytes(|number| Entry {
+            at: (number >> 96) as u64 * 1_000,
+            hash: (number >> 48) as u64 & MAX_48,
+            fingerprint: number as u32,
+        });
+        deserializer.deserialize_bytes(read).map(Self)
+    }
+}
+
+/// Reads ascending entries, each by this function of its bytes as one number.
+struct Bytes<F>(F);
+
+impl<F: Fn(u128) -> Entry> de::Visitor<'_> for Bytes<F> {
     type Value = RecentIds;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -234,15 +264,7 @@ impl de::Visitor<'_> for Bytes {
         let (entries, rest) = bytes.as_chunks::<ENTRY_BYTES>();
         let entries: VecDeque<Entry> = entries
             .iter()
-            .map(|bytes| {
-                let number = u128::from_be_bytes(*bytes);
-                // The three numbers in their order, most significant first.
-                Entry {
-                    second: (number >> 96) as u32,
-                    hash: (number >> 32) as u64,
-                    fingerprint: number as u32,
-                }
-            })
+            .map(|bytes| (self.0)(u128::from_be_bytes(*bytes)))
             .collect();
         if rest.is_empty() && entries.iter().is_sorted_by(|a, b| a < b) {
             Ok(RecentIds { entries, index: None })
@@ -291,6 +313,17 @@ mod tests {
         assert_eq!(sets[0].seen(&id(1), 0), Seen::New);
         assert_eq!(sets[0].seen(&id(2), 0), Seen::Duplicate);
         assert_eq!(sets[0].len(), 3);
+    }
+
+    #[test]
+    fn the_newest_is_remembered_however_many_come_in_a_second() {
+        let mut recent = RecentIds::default();
+        for n in 0..20_000_u32 {
+            // Twenty in a millisecond.
+            recent.insert(&id(n), 0, Timestamp(1_770_000_000_000 + i64::from(n) / 20), 2_048);
+            assert_eq!(recent.seen(&id(n), 0), Seen::Duplicate, "{n}");
+        }
+        assert_eq!(recent.seen(&id(20_000 - 2_000), 0), Seen::Duplicate);
     }
 
     /// The index against a plain list: whatever is inserted, repeated, forgotten and pushed out, both say the same.

@@ -1,8 +1,8 @@
 //! The canonical bytes of a customer record.
 //!
 //! Layout: one version byte, then [postcard](https://postcard.jamesmunns.com/wire-format) 1.x of the wire structures
-//! below (days and instants as differences, sparse maps as pairs). Version 2 is written; version 1, whose ledger had no
-//! courses of flags, is read. These structures are the format: changing one, or a type that they embed (`RecentIds`, `Ledger`, `ConsentRecord`, `Refreshed`), needs a new
+//! below (days and instants as differences, sparse maps as pairs). Version 4 is written. Version 2, whose
+//! event ids had whole seconds, and version 1, whose ledger had no courses of flags besides, are read. These structures are the format: changing one, or a type that they embed (`RecentIds`, `Ledger`, `ConsentRecord`, `Refreshed`), needs a new
 //! version and a new fixture. A reader that meets an unknown version, a broken invariant or bytes left over returns an
 //! error; it never guesses and never takes damage for a new customer.
 
@@ -16,10 +16,11 @@ use super::{
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use vigie_event::{Channel, Currency, Day, PersonId, Purpose, RecentIds, Signal, Timestamp};
+use vigie_event::{Channel, Currency, Day, PersonId, Purpose, RecentIds, RecentIdsBySecond, Signal, Timestamp};
 
-/// The version that is written.
-pub const VERSION: u8 = 2;
+/// The version that is written. Two versions differ in two bits at least, so that a flipped bit makes none of another: there
+/// is no version 3.
+pub const VERSION: u8 = 4;
 
 /// Room for most records: ten active days take some 280 bytes, each remembered event id up to 18.
 const TYPICAL_BYTES: usize = 1024;
@@ -39,11 +40,11 @@ pub enum CodecError {
 }
 
 #[derive(Serialize, Deserialize)]
-struct WireState<'a, L> {
+struct WireState<'a, R, L> {
     parts: Vec<(Cow<'a, PersonId>, WirePart)>,
     linked_to: Cow<'a, Option<PersonId>>,
     known_links: Cow<'a, BTreeSet<PersonId>>,
-    recent: Cow<'a, RecentIds>,
+    recent: R,
     ledger: L,
     consent: Cow<'a, BTreeMap<Purpose, ConsentRecord>>,
     timer: Option<Timestamp>,
@@ -110,7 +111,7 @@ pub(super) fn encode(state: &CustomerState) -> Vec<u8> {
             .collect(),
         linked_to: Cow::Borrowed(&state.linked_to),
         known_links: Cow::Borrowed(&state.known_links),
-        recent: Cow::Borrowed(&state.recent),
+        recent: &state.recent,
         ledger: &state.ledger,
         consent: Cow::Borrowed(&state.consent),
         timer: state.timer,
@@ -128,14 +129,19 @@ pub(super) fn encode(state: &CustomerState) -> Vec<u8> {
 pub(super) fn decode(bytes: &[u8]) -> Result<CustomerState, CodecError> {
     let (version, body) = bytes.split_first().ok_or(CodecError::Empty)?;
     match *version {
-        VERSION => decode_body::<Ledger>(body).ok_or(CodecError::Body),
-        1 => decode_body::<LedgerV1>(body).ok_or(CodecError::Body),
+        VERSION => decode_body::<RecentIds, Ledger>(body).ok_or(CodecError::Body),
+        2 => decode_body::<RecentIdsBySecond, Ledger>(body).ok_or(CodecError::Body),
+        1 => decode_body::<RecentIdsBySecond, LedgerV1>(body).ok_or(CodecError::Body),
         other => Err(CodecError::Version(other)),
     }
 }
 
-fn decode_body<'a, L: Deserialize<'a> + Into<Ledger>>(body: &'a [u8]) -> Option<CustomerState> {
-    let (wire, rest) = postcard::take_from_bytes::<WireState<'_, L>>(body).ok()?;
+fn decode_body<'a, R, L>(body: &'a [u8]) -> Option<CustomerState>
+where
+    R: Deserialize<'a> + Into<RecentIds>,
+    L: Deserialize<'a> + Into<Ledger>,
+{
+    let (wire, rest) = postcard::take_from_bytes::<WireState<'_, R, L>>(body).ok()?;
     if !rest.is_empty() {
         return None;
     }
@@ -149,7 +155,7 @@ fn decode_body<'a, L: Deserialize<'a> + Into<Ledger>>(body: &'a [u8]) -> Option<
         parts,
         linked_to: wire.linked_to.into_owned(),
         known_links: wire.known_links.into_owned(),
-        recent: wire.recent.into_owned(),
+        recent: wire.recent.into(),
         ledger: wire.ledger.into(),
         consent: wire.consent.into_owned(),
         timer: wire.timer,
