@@ -46,14 +46,27 @@ pub(crate) struct Link {
 
 #[derive(Clone)]
 enum Connection {
-    Single(MultiplexedConnection),
+    /// Two to the same server, made and dropped together: large writes have one of their own, so that reads and small calls
+    /// do not wait behind the bytes of a commit.
+    Single {
+        calls: MultiplexedConnection,
+        bulk: MultiplexedConnection,
+    },
     Cluster(ClusterConnection),
 }
 
+/// Which of two connections a command takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Calls,
+    Bulk,
+}
+
 impl Connection {
-    async fn ask(&mut self, command: &Cmd) -> RedisResult<Value> {
+    async fn ask(&mut self, command: &Cmd, way: Way) -> RedisResult<Value> {
         match self {
-            Self::Single(single) => single.req_packed_command(command).await,
+            Self::Single { bulk, .. } if way == Way::Bulk => bulk.req_packed_command(command).await,
+            Self::Single { calls, .. } => calls.req_packed_command(command).await,
             Self::Cluster(cluster) => cluster.req_packed_command(command).await,
         }
     }
@@ -61,14 +74,14 @@ impl Connection {
     async fn ask_all(&mut self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
         let count = commands.len();
         match self {
-            Self::Single(single) => single.req_packed_commands(commands, 0, count).await,
+            Self::Single { calls, .. } => calls.req_packed_commands(commands, 0, count).await,
             Self::Cluster(cluster) => cluster.req_packed_commands(commands, 0, count).await,
         }
     }
 
     async fn ask_masters(&mut self, command: &Cmd) -> RedisResult<Value> {
         match self {
-            Self::Single(single) => Ok(Value::Array(vec![single.req_packed_command(command).await?])),
+            Self::Single { calls, .. } => Ok(Value::Array(vec![calls.req_packed_command(command).await?])),
             Self::Cluster(cluster) => {
                 let masters = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
                 cluster.route_command(command.clone(), masters).await
@@ -102,9 +115,13 @@ impl Link {
 
     /// Sends one command.
     pub(crate) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
+        self.ask_by(Way::Calls, command).await
+    }
+
+    async fn ask_by<T: FromRedisValue>(&self, way: Way, command: &Cmd) -> Result<T, StoreError> {
         let shared = self.connection().await?;
         let mut connection = Connection::clone(&shared);
-        let answer = within(self.response_timeout, connection.ask(command)).await;
+        let answer = within(self.response_timeout, connection.ask(command, way)).await;
         read(self.received(&shared, answer).await?)
     }
 
@@ -135,18 +152,44 @@ impl Link {
         keys: &[String],
         arguments: &[Argument],
     ) -> Result<T, StoreError> {
+        self.run_by(Way::Calls, script, keys, arguments).await
+    }
+
+    /// The same with arguments that are many, beside other calls. In which order Redis takes it and them is not known.
+    pub(crate) async fn run_bulk<T: FromRedisValue>(
+        &self,
+        script: &Script,
+        keys: &[String],
+        arguments: &[Argument],
+    ) -> Result<T, StoreError> {
+        self.run_by(Way::Bulk, script, keys, arguments).await
+    }
+
+    async fn run_by<T: FromRedisValue>(
+        &self,
+        way: Way,
+        script: &Script,
+        keys: &[String],
+        arguments: &[Argument],
+    ) -> Result<T, StoreError> {
+        let bytes = keys
+            .iter()
+            .map(String::len)
+            .chain(arguments.iter().map(|argument| argument.as_bytes().len()));
+        let bytes: usize = bytes.sum();
         let command = |name: &str, text: &str| {
-            let mut command = redis::cmd(name);
-            let _ = command.arg(text).arg(keys.len()).arg(keys);
+            let mut command =
+                Cmd::with_capacity(3 + keys.len() + arguments.len(), name.len() + text.len() + 20 + bytes);
+            let _ = command.arg(name).arg(text).arg(keys.len()).arg(keys);
             for argument in arguments {
                 let _ = command.arg(argument.as_bytes());
             }
             command
         };
-        let known = self.ask::<Value>(&command("EVALSHA", &script.digest)).await;
+        let known = self.ask_by::<Value>(way, &command("EVALSHA", &script.digest)).await;
         let value = match known {
             Err(StoreError::Unavailable { reason }) if reason.starts_with(fault::UNKNOWN_SCRIPT) => {
-                self.ask::<Value>(&command("EVAL", script.body)).await?
+                self.ask_by::<Value>(way, &command("EVAL", script.body)).await?
             }
             known => known?,
         };
@@ -240,11 +283,15 @@ impl Link {
                 .is_some_and(|name| read::<String>(name.clone()).is_ok_and(|name| name == "master")),
             _ => false,
         };
-        if is_master {
-            Ok(Connection::Single(single))
-        } else {
-            Err("is a replica; give the address of the master as well".to_owned())
+        if !is_master {
+            return Err("is a replica; give the address of the master as well".to_owned());
         }
+        let connecting = client.get_multiplexed_async_connection_with_config(&config);
+        let bulk = within(self.connect_timeout, connecting)
+            .await
+            .ok_or_else(late)?
+            .map_err(told)?;
+        Ok(Connection::Single { calls: single, bulk })
     }
 
     async fn connect_cluster(&self) -> Result<Connection, String> {

@@ -217,7 +217,7 @@ impl Inner {
         let (touched, call) = share.into_call(&self.names, partition, guard);
         let (verdict, value, first): (String, String, Option<Bytes>) = match self
             .link
-            .run::<Vec<Bytes>>(&self.scripts.commit, &touched, &call)
+            .run_bulk::<Vec<Bytes>>(&self.scripts.commit, &touched, &call)
             .await?
             .as_slice()
         {
