@@ -9,13 +9,16 @@ use crate::published::published;
 use crate::status::PartitionStatus;
 use crate::worker::{DeadLetter, DeadLetterSink};
 use bytes::Bytes;
+use futures::future::join_all;
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use vigie_event::{CustomerKey, Judgement, Offset, Partition, Record, Timestamp, partition_for};
 use vigie_failpoint::{mutant, point};
 use vigie_ingestion::log::Log;
 use vigie_scoring::CustomerState;
-use vigie_store::{Commit, CustomerWrite, FlagRow, Projection, Store, StoreError};
+use vigie_store::{Commit, CustomerWrite, ErrorClass, FlagRow, Projection, Store, StoreError};
 use vigie_telemetry::Metrics;
 
 /// A customer whose record has changed.
@@ -84,6 +87,8 @@ pub(crate) struct Landed {
     pub(crate) partitions: BTreeMap<Partition, PartitionStatus>,
     pub(crate) active: Option<(Arc<Active>, Option<Timestamp>)>,
     pub(crate) seen: Seen,
+    /// How long the store took.
+    pub(crate) took: Duration,
 }
 
 impl Job {
@@ -172,16 +177,97 @@ impl Job {
                 .map_err(WorkerError::DeadLetter)?;
         }
         point!("step.unit.before");
+        let (states, seen, epoch) = (self.states, self.seen, self.epoch);
+        // A store that writes each partition by itself gets each as soon as it is made, and writes it beside the making of
+        // the next; another one gets all of them at once.
         let publishes = store.publishes();
-        let write = |changed: Changed| {
+        let mut parts: BTreeMap<Option<Partition>, Part> = BTreeMap::new();
+        let of = |partition: Partition| publishes.then_some(partition);
+        for (partition, state) in &states {
+            parts
+                .entry(of(*partition))
+                .or_default()
+                .states
+                .push((*partition, state));
+        }
+        for changed in self.customers {
+            let partition = partition_for(changed.key.person.as_str(), self.partitions);
+            let part = parts.entry(of(partition)).or_default();
+            part.customers.push((partition, changed));
+        }
+        for flag in self.flags {
+            parts.entry(of(flag.partition)).or_default().flags.push(flag);
+        }
+        for (partition, (from, run)) in &self.judged {
+            let part = parts.entry(of(*partition)).or_default();
+            part.judged.push((*partition, *from, run));
+        }
+        if mutant("offset_before_state") {
+            let positions = Commit {
+                epoch,
+                partitions: encode(states.iter()),
+                ..Commit::default()
+            };
+            let _ = store.commit(positions).await?;
+        }
+        point!("step.unit.after");
+        let lap = metrics.stopwatch.start();
+        let known = &states;
+        let written = parts.into_values().map(|part| async move {
+            let commit = part.into_commit(epoch, known, publishes);
+            store.commit(commit).await
+        });
+        let failed = join_all(written).await.into_iter().filter_map(Result::err);
+        // Of several the one that waiting does not mend.
+        if let Some(error) = failed.min_by_key(|error| error.class() == ErrorClass::External) {
+            match error {
+                StoreError::Fenced { .. } => metrics.store.commit_fenced(),
+                _ => metrics.store.commit_failed(),
+            }
+            return Err(error.into());
+        }
+        let took = lap.elapsed();
+        metrics.store.committed(took);
+        let mut partitions = BTreeMap::new();
+        for (partition, state) in &states {
+            let status = PartitionStatus {
+                next: state.meta.next,
+                clock: state.meta.clock,
+                due: store.next_due(*partition).await?,
+            };
+            let _ = partitions.insert(*partition, status);
+        }
+        let active = states
+            .into_values()
+            .find_map(|state| Some((state.active?, state.since)));
+        Ok(Landed {
+            partitions,
+            active,
+            seen,
+            took,
+        })
+    }
+}
+
+/// What a step has to write of one partition, or of all.
+#[derive(Debug, Default)]
+struct Part<'a> {
+    states: Vec<(Partition, &'a PartitionState)>,
+    customers: Vec<(Partition, Changed)>,
+    flags: Vec<FlagRow>,
+    judged: Vec<(Partition, Offset, &'a Vec<Judgement>)>,
+}
+
+impl Part<'_> {
+    fn into_commit(self, epoch: u64, states: &BTreeMap<Partition, PartitionState>, publishes: bool) -> Commit {
+        let write = |(partition, changed): (Partition, Changed)| {
             let Changed {
                 key,
                 state,
                 index,
                 stored_rank,
             } = changed;
-            let partition = partition_for(key.person.as_str(), self.partitions);
-            let active = self.states.get(&partition).and_then(|state| state.active.as_ref());
+            let active = states.get(&partition).and_then(|state| state.active.as_ref());
             CustomerWrite {
                 partition,
                 key,
@@ -197,58 +283,27 @@ impl Job {
                 },
             }
         };
-        let commit = Commit {
-            epoch: self.epoch,
-            partitions: self
-                .states
-                .iter()
-                .map(|(partition, state)| (*partition, Bytes::from(state.meta.encode())))
-                .collect(),
+        Commit {
+            epoch,
+            partitions: encode(self.states),
             customers: self.customers.into_iter().map(write).collect(),
             flags: self.flags,
             judged: self
                 .judged
-                .iter()
-                .map(|(partition, (from, run))| (*partition, *from, Bytes::from(Judgement::encode(run))))
+                .into_iter()
+                .map(|(partition, from, run)| (partition, from, Bytes::from(Judgement::encode(run))))
                 .collect(),
-        };
-        point!("step.unit.after");
-        if mutant("offset_before_state") {
-            let positions = Commit {
-                epoch: commit.epoch,
-                partitions: commit.partitions.clone(),
-                ..Commit::default()
-            };
-            let _ = store.commit(positions).await?;
         }
-        let lap = metrics.stopwatch.start();
-        if let Err(error) = store.commit(commit).await {
-            match error {
-                StoreError::Fenced { .. } => metrics.store.commit_fenced(),
-                _ => metrics.store.commit_failed(),
-            }
-            return Err(error.into());
-        }
-        metrics.store.committed(lap.elapsed());
-        let mut partitions = BTreeMap::new();
-        for (partition, state) in &self.states {
-            let status = PartitionStatus {
-                next: state.meta.next,
-                clock: state.meta.clock,
-                due: store.next_due(*partition).await?,
-            };
-            let _ = partitions.insert(*partition, status);
-        }
-        let active = self
-            .states
-            .into_values()
-            .find_map(|state| Some((state.active?, state.since)));
-        Ok(Landed {
-            partitions,
-            active,
-            seen: self.seen,
-        })
     }
+}
+
+fn encode<'a, P: Borrow<Partition>>(
+    states: impl IntoIterator<Item = (P, &'a PartitionState)>,
+) -> Vec<(Partition, Bytes)> {
+    states
+        .into_iter()
+        .map(|(partition, state)| (*partition.borrow(), Bytes::from(state.meta.encode())))
+        .collect()
 }
 
 #[cfg(test)]

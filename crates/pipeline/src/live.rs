@@ -29,10 +29,50 @@ pub struct LiveOptions {
 impl Default for LiveOptions {
     fn default() -> Self {
         Self {
-            batch_records: 5_000,
-            batch_bytes: 4 << 20,
+            batch_records: 65_536,
+            batch_bytes: 32 << 20,
             persist_every: Duration::from_secs(5),
         }
+    }
+}
+
+/// How many records a step may have: as many as the store writes in half a second to a second. A larger step writes a
+/// customer once for more of their events; one that is too large keeps everybody waiting, and a store from answering in time.
+#[derive(Debug)]
+struct Pace {
+    records: usize,
+    most: usize,
+}
+
+impl Pace {
+    /// Where it begins, and begins anew when the store has failed.
+    const FIRST: usize = 4_096;
+    const LEAST: usize = 256;
+    /// A commit that took less was small.
+    const SHORT: Duration = Duration::from_millis(400);
+    /// A commit that took more was too large.
+    const LONG: Duration = Duration::from_millis(1_000);
+
+    fn new(most: usize) -> Self {
+        Self {
+            records: most.min(Self::FIRST),
+            most,
+        }
+    }
+
+    /// Learns from a step of this many records, whose commit took so long.
+    fn learn(&mut self, records: usize, took: Duration) {
+        if took > Self::LONG {
+            self.records = (self.records / 2).max(self.most.min(Self::LEAST));
+        } else if took < Self::SHORT && records > self.records / 2 {
+            self.records = self.records.saturating_mul(2).min(self.most);
+        }
+    }
+
+    /// The store did not answer, perhaps for what it had to do.
+    fn falter(&mut self) {
+        self.records = self.records.min(Self::FIRST) / 2;
+        self.records = self.records.max(self.most.min(Self::LEAST));
     }
 }
 
@@ -48,13 +88,15 @@ const RETRY: Duration = Duration::from_millis(250);
 pub struct Live<L: Log, S: Store, D: DeadLetterSink> {
     worker: Worker<L, S, D>,
     options: LiveOptions,
+    pace: Pace,
 }
 
 impl<L: Log, S: Store, D: DeadLetterSink> Live<L, S, D> {
     /// A driver of this worker.
     #[must_use]
     pub fn new(worker: Worker<L, S, D>, options: LiveOptions) -> Self {
-        Self { worker, options }
+        let pace = Pace::new(options.batch_records);
+        Self { worker, options, pace }
     }
 
     /// Runs until `stop` becomes true (then everything that the log holds by that time is folded and persisted) or until
@@ -94,7 +136,7 @@ impl<L: Log, S: Store, D: DeadLetterSink> Live<L, S, D> {
                 biased;
                 _ = stop.changed(), if !stopping => continue,
                 () = self.worker.landing() => Vec::new(),
-                entries = reader.next(self.options.batch_records, self.options.batch_bytes, wait) => entries?,
+                entries = reader.next(self.pace.records, self.options.batch_bytes, wait) => entries?,
             };
             if !entries.is_empty() {
                 point!("step.fetch.after");
@@ -107,6 +149,9 @@ impl<L: Log, S: Store, D: DeadLetterSink> Live<L, S, D> {
                 [] => self.worker.process(&[], clock()).await,
                 some => self.worker.submit(some, clock()).await,
             };
+            if let Some((records, took)) = self.worker.last_commit() {
+                self.pace.learn(records, took);
+            }
             if outcome.is_ok() && !stopping {
                 outcome = self.tick(clock(), &mut last_tick).await;
             }
@@ -115,6 +160,7 @@ impl<L: Log, S: Store, D: DeadLetterSink> Live<L, S, D> {
                 persisted = now;
             }
             if let Err(error) = outcome {
+                self.pace.falter();
                 self.wait_out(error, stop).await?;
                 // What is stored may be less than what was read, after a fail-over of the store, or more.
                 reader = self.worker.log().reader(self.worker.positions())?;
@@ -194,8 +240,36 @@ fn passed(since: Timestamp, now: Timestamp, ms: i64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::passed;
+    use super::{Pace, passed};
+    use std::time::Duration;
     use vigie_event::Timestamp;
+
+    #[test]
+    fn a_step_becomes_as_large_as_the_store_bears() {
+        // A store that writes so many records a second, and never fewer than it is given.
+        let settle = |per_second: u64, most: usize| {
+            let mut pace = Pace::new(most);
+            for _ in 0..50 {
+                let took = Duration::from_micros(pace.records as u64 * 1_000_000 / per_second);
+                pace.learn(pace.records, took);
+            }
+            pace.records
+        };
+        assert_eq!(settle(10_000_000, 65_536), 65_536);
+        assert_eq!(settle(10_000_000, 100), 100, "never more than what is set");
+        for per_second in [2_000, 10_000, 40_000] {
+            let took = settle(per_second, 65_536) as f64 / per_second as f64;
+            assert!((0.25..=1.0).contains(&took), "{per_second}: {took}");
+        }
+        assert_eq!(settle(1, 65_536), Pace::LEAST);
+        assert_eq!(settle(1, 7), 7);
+        let mut pace = Pace::new(65_536);
+        pace.learn(10, Duration::from_millis(1));
+        assert_eq!(pace.records, Pace::FIRST, "a small batch says nothing of a large one");
+        pace.records = 65_536;
+        pace.falter();
+        assert_eq!(pace.records, Pace::FIRST / 2);
+    }
 
     #[test]
     fn a_clock_that_was_set_back_holds_nothing_up() {

@@ -86,6 +86,8 @@ pub struct Worker<L: Log, S: Store, D: DeadLetterSink> {
     in_flight: Option<InFlight>,
     /// Whether commits may be on their way when a call returns.
     overlaps: bool,
+    /// Records of the latest step, and how long the store took to write it.
+    last_commit: Option<(usize, Duration)>,
 }
 
 /// A step that is being written.
@@ -137,6 +139,7 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
             lent: false,
             in_flight: None,
             overlaps: false,
+            last_commit: None,
         };
         worker.publish_all().await?;
         Ok(worker)
@@ -188,6 +191,11 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
         self.in_flight.is_some()
     }
 
+    /// Of the latest step that has landed since the last call: its records, and how long the store took to write it.
+    pub fn last_commit(&mut self) -> Option<(usize, Duration)> {
+        self.last_commit.take()
+    }
+
     /// Waits until what is on its way has arrived, well or not; for ever when nothing is. Cancel-safe.
     pub async fn landing(&mut self) {
         match &mut self.in_flight {
@@ -214,6 +222,7 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
                 self.metrics
                     .pipeline
                     .step(flight.size, self.metrics.stopwatch.now().saturating_sub(flight.began));
+                self.last_commit = Some((flight.size, landed.took));
                 self.note(landed, now);
                 Ok(())
             }
@@ -670,6 +679,7 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
             self.metrics
                 .pipeline
                 .step(size, self.metrics.stopwatch.now().saturating_sub(began));
+            self.last_commit = Some((size, landed.took));
             self.note(landed, now);
         }
         self.states.extend(states);
@@ -684,6 +694,7 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
             partitions,
             active,
             seen,
+            took: _,
         } = landed;
         let Seen {
             tally,

@@ -305,10 +305,10 @@ settings! {
     }
     /// The worker.
     pipeline: Pipeline {
-        /// Records in one step.
-        batch_records: usize = "5000" in "1", "100000";
-        /// Bytes in one step.
-        batch_bytes: Size = "4 MiB" in "64 KiB", "256 MiB";
+        /// Most records in one step. How many there are is found out: as many as the store writes in half a second to a second.
+        batch_records: usize = "65536" in "1", "100000";
+        /// Most bytes in one step.
+        batch_bytes: Size = "32 MiB" in "64 KiB", "256 MiB";
     }
     /// Where files are kept.
     data: Data {
