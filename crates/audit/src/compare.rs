@@ -75,6 +75,8 @@ struct LiveFlag<'a> {
     stage: Cow<'a, str>,
     #[serde(borrow)]
     model: Cow<'a, str>,
+    #[serde(borrow, default)]
+    band: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -294,6 +296,11 @@ impl Audit {
             ("raised_at", flag.raised_at.as_ref(), expected.raised_at.to_string()),
             ("stage", flag.stage.as_ref(), expected.stage.to_owned()),
             ("model", flag.model.as_ref(), expected.model.clone()),
+            (
+                "band",
+                flag.band.map_or("", RawValue::get),
+                expected.band.clone().unwrap_or_default(),
+            ),
         ];
         if let Some((field, live, oracle)) = fields.into_iter().find(|(_, live, oracle)| live != oracle) {
             self.counts.flag_diff += 1;

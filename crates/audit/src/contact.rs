@@ -8,7 +8,7 @@ use crate::part::CURRENCIES;
 use crate::state::State;
 use std::collections::BTreeMap;
 use vigie_event::{Channel, ConsentState, Currency, CustomerKey, DAY_MS, Day, FlagId, Purpose, Signal, Timestamp};
-use vigie_relance::{MarketingConsent, Measure, Offer, Outage, Policy, PolicySet, Row, Terms};
+use vigie_relance::{MarketingConsent, Measure, Offer, Outage, Play, Policy, PolicySet, Row, Terms};
 use vigie_scoring::{Features, ScoreKind, Scorer};
 
 const OBJECTED: u8 = 1;
@@ -311,6 +311,16 @@ pub(crate) fn wait(
         let met = state.contacts.last().map(|(met, ..)| after(*met, pressure.gap_days));
         let full = room(state, None, pressure.max_contacts, pressure.window_days, at);
         if let Some(until) = [heard, met, full].into_iter().flatten().find(|until| *until > at) {
+            return Some(until);
+        }
+    }
+    // Whoever was given a reward, or would have been but for the comparison, is given none for a while.
+    if policy.play == Play::Reward {
+        let given = |other: &&Policy| other.play == Play::Reward;
+        let others = set.policies.iter().filter(given);
+        let given = others.filter_map(|other| state.policies.get(&other.id).and_then(|standing| standing.flag));
+        let again = given.map(|(at, _)| after(at, set.pressure.reward_gap_days)).max();
+        if let Some(until) = again.filter(|until| *until > at) {
             return Some(until);
         }
     }

@@ -9,6 +9,7 @@
 //! first), or as recalled (a purchase from before it, heard of late, brings the score below the threshold; the policy is armed
 //! again at once).
 
+use crate::band;
 use crate::contact::{clock, last, refusal, row, wait};
 use crate::state::{LOST, RECALLED, RETURNED, Standing, State};
 use sha2::{Digest, Sha256};
@@ -49,6 +50,8 @@ pub struct ExpectedFlag {
     pub stage: &'static str,
     /// Version of the model.
     pub model: String,
+    /// For changes of bands: which, as JSON.
+    pub band: Option<String>,
 }
 
 /// Flags by workspace and identity.
@@ -146,6 +149,7 @@ pub(crate) fn decide(
             raised_at: at,
             stage: stage(&active.model, scorer, at),
             model: active.model.version.clone(),
+            band: None,
         };
         let known = state.policies.get(&policy.id).cloned().unwrap_or_default();
         let mut standing = known.clone();
@@ -198,7 +202,8 @@ pub(crate) fn decide(
             changed = true;
         }
     }
-    changed
+    let stage = stage(&active.model, scorer, at);
+    changed | band::tell(active, key, state, scorer, at, stage, flags)
 }
 
 /// Brings the last flag to its end, if it is there; `true` when it was wrong.
@@ -284,7 +289,7 @@ fn share(key: &CustomerKey, policy: &Policy) -> f64 {
     u64::from_be_bytes([0, 0, a, b, c, d, e, f]) as f64 / 281_474_976_710_656.0
 }
 
-fn texts(hash: &mut Sha256, texts: &[&str]) {
+pub(crate) fn texts(hash: &mut Sha256, texts: &[&str]) {
     for text in texts {
         hash.update((text.len() as u64).to_le_bytes());
         hash.update(text);

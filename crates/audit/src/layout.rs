@@ -1,5 +1,6 @@
 //! The canonical bytes of a customer record, version 4: the oracle's own writer and reader. Version 2 is read too, whose event
-//! ids have whole seconds, and version 1, which besides lacks the course of each policy's last flag.
+//! ids have whole seconds and which ends with `last_received`, and version 1, which besides lacks the course of each policy's
+//! last flag.
 //!
 //! One version byte, then the fields in the order below. Unsigned numbers are LEB128; signed ones are zig-zag coded first;
 //! a single byte stands as it is; a list is its length and its items; an absent value is 0, a present one 1 and itself; a
@@ -10,7 +11,9 @@ use crate::part::{ActiveDay, Part, PurchaseDay, Sums, Times};
 use crate::state::{Published, RECALLED, Recent, Standing, State};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use vigie_event::{Channel, ConsentState, Currency, Day, FlagId, PersonId, PolicyId, Purpose, Signal, Timestamp};
+use vigie_event::{
+    AccountId, Channel, ConsentState, Currency, Day, FlagId, PersonId, PolicyId, Purpose, Signal, Timestamp,
+};
 
 const VERSION: u8 = 4;
 const PURPOSES: [Purpose; 3] = [Purpose::Profiling, Purpose::Marketing, Purpose::EmailOpenTracking];
@@ -115,6 +118,15 @@ pub(crate) fn encode(state: &State) -> Vec<u8> {
         to.number(published.model);
     });
     to.time(state.last_received);
+    to.list(state.bands.iter(), |to, (band, (version, place))| {
+        to.bytes(band.as_str().as_bytes());
+        to.number(u64::from(*version));
+        to.byte(*place);
+    });
+    to.maybe(state.account.as_ref(), |to, (at, id)| {
+        to.time(*at);
+        to.bytes(id.as_str().as_bytes());
+    });
     to.0
 }
 
@@ -329,7 +341,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<State> {
     if ![1, 2, VERSION].contains(&version) {
         return None;
     }
-    let state = State {
+    let mut state = State {
         parts: from.map(|from| Some((from.person()?, read_part(from)?)))?,
         linked_to: from.maybe(Reader::person)?,
         links: from.map(|from| Some((from.person()?, ())))?.into_keys().collect(),
@@ -372,7 +384,15 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<State> {
             })
         })?,
         last_received: from.time()?,
+        ..State::default()
     };
+    if version == VERSION {
+        state.bands = from.map(|from| {
+            let band = PolicyId::new(from.text()?).ok()?;
+            Some((band, (from.small()?, from.byte()?)))
+        })?;
+        state.account = from.maybe(|from| Some((from.time()?, AccountId::new(from.text()?).ok()?)))?;
+    }
     from.0.is_empty().then_some(state)
 }
 
@@ -494,6 +514,12 @@ mod tests {
         assert_eq!((state.timer, state.rank), (other.timer, other.rank));
         assert_eq!(state.last_received, other.last_received);
         assert_eq!(state.recent.entries().len(), other.recent.len());
+        let bands = other
+            .bands
+            .iter()
+            .map(|(band, at)| (band.clone(), (at.version, at.place)));
+        assert_eq!(state.bands, bands.collect());
+        assert_eq!(state.account, other.account.map(|account| (account.at, account.id)));
         for (ours, theirs) in state.parts.values().zip(other.parts.values()) {
             assert_eq!(ours.observations, theirs.observations());
             assert_eq!(ours.human, theirs.first_activity().zip(theirs.last_activity()));

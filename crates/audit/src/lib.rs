@@ -42,6 +42,7 @@
 //! record itself; a snapshot in such a moment shows customers ahead of their partition's clock. An audit that finds a
 //! `refreshed.at` later than the clock is to be repeated with a later snapshot.
 
+mod band;
 mod compare;
 mod contact;
 mod decision;

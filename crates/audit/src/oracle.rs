@@ -20,8 +20,8 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use vigie_enrichment::{AgentError, Judge};
 use vigie_event::{
-    Body, ConsentState, Control, CustomerKey, DAY_MS, Event, FlagId, Forward, Link, Merge, MergePart, Offset, Origin,
-    Partition, PersonId, Position, Purpose, Record, Timestamp, Workspace, partition_for,
+    AccountId, Body, ConsentState, Control, CustomerKey, DAY_MS, Event, FlagId, Forward, Link, Merge, MergePart,
+    Offset, Origin, Partition, PersonId, Position, Purpose, Record, Signal, Timestamp, Workspace, partition_for,
 };
 use vigie_relance::PolicySet;
 use vigie_scoring::Model;
@@ -315,6 +315,9 @@ impl Oracle {
             });
             let flag = event.order.as_deref().and_then(FlagId::parse);
             contact::note(&mut customer.state, signal, channel, at, flag);
+            let company = event.order.as_deref().filter(|_| signal == Signal::Group);
+            let company = company.and_then(|id| AccountId::new(id).ok());
+            customer.state.belong(company.map(|id| (at, id)));
             customer.state.recent.forget_before(clock.plus_ms(-REMEMBERED_MS));
             customer
                 .state

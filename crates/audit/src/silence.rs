@@ -16,6 +16,7 @@
 //! The only mathematics here is that scores do not fall under silence: an instant is found by halving, guided by
 //! interpolation, until two neighbouring milliseconds part it.
 
+use crate::band;
 use crate::contact::{clock, refusal};
 use crate::decision::{Active, Flags, Moment, days, decide, terms, window_end};
 use crate::state::{Published, State};
@@ -106,15 +107,17 @@ pub(crate) fn leap(active: &Active, key: &CustomerKey, customer: &mut Customer, 
     }
 }
 
-/// Whether a mere refresh may decide something: some refusal on record is not what it would be at the last look.
+/// Whether a mere refresh may decide something: some refusal or band on record is not what it would be at the last look.
 fn restless(active: &Active, key: &CustomerKey, state: &State, scorer: &Scorer<'_>, at: Timestamp) -> bool {
-    active.policies.policies.iter().any(|policy| {
+    let stale = active.policies.policies.iter().any(|policy| {
         let refused = state.policies.get(&policy.id).and_then(|standing| standing.refused);
         refused.is_some() && refusal(&active.policies, policy, key, state, scorer.features(), at) != refused
-    })
+    });
+    stale || band::held_back(active, key, state, scorer, at)
 }
 
-/// The first instant after `at` at which some policy decides something new: raises a flag, or gives one up.
+/// The first instant after `at` at which some policy decides something new: raises a flag, or gives one up, or a band is
+/// left.
 fn crossing(
     active: &Active,
     key: &CustomerKey,
@@ -162,7 +165,8 @@ fn crossing(
         };
         earliest = soonest(earliest, due);
     }
-    earliest
+    let limit = earliest.unwrap_or(until);
+    soonest(earliest, band::crossing(active, key, state, scorer, at, limit))
 }
 
 /// The first instant after `at` at which a published score has drifted.
@@ -189,7 +193,7 @@ fn reached(scorer: &Scorer<'_>, kind: ScoreKind, level: f64, at: Timestamp) -> b
 
 /// The first millisecond after `from`, up to `until`, at which a score that is below the level at `from` is not any more.
 /// `stride` is a guess of how far that is, and becomes the answer.
-fn first_after(
+pub(crate) fn first_after(
     scorer: &Scorer<'_>,
     kind: ScoreKind,
     level: f64,

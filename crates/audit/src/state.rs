@@ -6,7 +6,7 @@
 use crate::part::{Part, features};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
-use vigie_event::{Channel, ConsentState, EventId, FlagId, PersonId, PolicyId, Purpose, Timestamp};
+use vigie_event::{AccountId, Channel, ConsentState, EventId, FlagId, PersonId, PolicyId, Purpose, Timestamp};
 use vigie_scoring::Features;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -108,6 +108,10 @@ pub(crate) struct State {
     pub(crate) rank: Option<u16>,
     pub(crate) published: Option<Published>,
     pub(crate) last_received: Timestamp,
+    /// Per band that is watched: which definition of it, and the place in it that was seen last.
+    pub(crate) bands: BTreeMap<PolicyId, (u32, u8)>,
+    /// The company, and when it was said.
+    pub(crate) account: Option<(Timestamp, AccountId)>,
 }
 
 impl Recent {
@@ -279,5 +283,17 @@ impl State {
             self.say(purpose, at, word);
         }
         self.last_received = self.last_received.max(other.last_received);
+        for (band, theirs) in other.bands {
+            let known = self.bands.entry(band).or_insert(theirs);
+            *known = theirs.max(*known);
+        }
+        self.belong(other.account);
+    }
+
+    /// Notes the company that the customer belongs to: the latest word counts, of two at one instant the greater id.
+    pub(crate) fn belong(&mut self, said: Option<(Timestamp, AccountId)>) {
+        if said > self.account {
+            self.account = said;
+        }
     }
 }

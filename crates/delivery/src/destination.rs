@@ -1,6 +1,7 @@
 //! Destinations from their file: TOML, checked as a whole, every fault reported at once with the destination's name. Secrets
 //! stand elsewhere (`file:…` or `env:…`), are read through a function that is handed in, and are never shown.
 
+use crate::flag::Told;
 use crate::guard::Range;
 use crate::signature;
 use crate::template::Template;
@@ -94,7 +95,9 @@ pub struct Destination {
     pub headers: Vec<(String, Hidden)>,
     /// The workspaces whose flags go there; empty means all.
     pub workspaces: BTreeSet<Workspace>,
-    /// The policies whose flags go there; empty means all.
+    /// What it is told of.
+    pub events: BTreeSet<Told>,
+    /// The policies and bands whose flags and changes go there; empty means all.
     pub policies: BTreeSet<String>,
     /// Longest wait for an answer.
     pub timeout: Duration,
@@ -102,6 +105,8 @@ pub struct Destination {
     pub concurrency: usize,
     /// Most requests a second.
     pub rate: u32,
+    /// Most that arrives there on one day (UTC) from one workspace; what is beyond it waits for the next day.
+    pub daily_capacity: Option<u32>,
     /// Older flags are not sent.
     pub max_age: Duration,
     /// Private addresses that may be connected to.
@@ -151,9 +156,11 @@ struct Entry {
     workspaces: Vec<String>,
     #[serde(default)]
     policies: BTreeSet<String>,
+    events: Option<Vec<String>>,
     timeout: Option<String>,
     concurrency: Option<usize>,
     rate: Option<u32>,
+    daily_capacity: Option<u32>,
     max_age: Option<String>,
     #[serde(default)]
     allow_private: Vec<String>,
@@ -239,6 +246,10 @@ impl Entry {
         let concurrency = within("concurrency", self.concurrency.unwrap_or(4), 1..=32);
         let rate = self.rate.unwrap_or(50);
         let _ = within("rate", usize::try_from(rate).unwrap_or(usize::MAX), 1..=10_000);
+        if self.daily_capacity == Some(0) {
+            faults.push("daily-capacity: 0 lets nothing arrive; leave the destination out".to_owned());
+        }
+        let events = self.events(faults);
         let allow_private = self.allow_private.iter().filter_map(|text| match text.parse() {
             Ok(range) => Some(range),
             Err(error) => {
@@ -258,14 +269,37 @@ impl Entry {
             url: url?,
             headers,
             workspaces,
+            events,
             policies: self.policies,
             timeout: timeout?,
             concurrency,
             rate,
+            daily_capacity: self.daily_capacity,
             max_age: max_age?,
             allow_private,
             ca,
         })
+    }
+
+    /// Flags alone, unless it says otherwise: whoever takes everything for a contact must not be told anything else.
+    fn events(&self, faults: &mut Vec<String>) -> BTreeSet<Told> {
+        let Some(patterns) = &self.events else {
+            return BTreeSet::from([Told::Flagged]);
+        };
+        let known = Told::ALL.map(Told::name).join(", ");
+        if patterns.is_empty() {
+            faults.push(format!("events: an empty list tells nothing; there are {known}"));
+        }
+        let mut events = BTreeSet::new();
+        for pattern in patterns {
+            if Told::subscribed(pattern).next().is_none() {
+                faults.push(format!(
+                    "events: {pattern:?} is none of {known}, relance.*, score.* and *"
+                ));
+            }
+            events.extend(Told::subscribed(pattern));
+        }
+        events
     }
 
     fn url(&self, faults: &mut Vec<String>) -> Option<Url> {
@@ -497,6 +531,20 @@ mod tests {
         }
         let long = format!("https://example.com/{}", "x".repeat(2_048));
         assert!(faults(&format!("url = {long:?}\n{HOOK}")).contains("longer than 2048"));
+    }
+
+    #[test]
+    fn destinations_are_told_of_flags_alone_unless_they_ask_for_more() {
+        let events = |more: &str| {
+            let text = format!("[[destination]]\nname = \"a\"\nurl = \"https://a.example/\"\n{HOOK}{more}");
+            Destinations::parse(&text, &read).map(|all| all.0[0].events.clone())
+        };
+        assert_eq!(events("").unwrap(), BTreeSet::from([Told::Flagged]));
+        let all = events("events = [\"relance.*\", \"score.band\"]").unwrap();
+        assert_eq!(all, BTreeSet::from(Told::ALL));
+        let fault = events("events = [\"score.bands\"]").unwrap_err().to_string();
+        assert!(fault.contains("\"score.bands\" is none of relance.flagged"), "{fault}");
+        assert!(events("events = []").unwrap_err().to_string().contains("tells nothing"));
     }
 
     #[test]

@@ -4,7 +4,55 @@
 use serde_json::Value;
 use vigie_event::{FlagId, Timestamp, fingerprint};
 
-/// A stored flag.
+/// What destinations can be told of. The last two are notices: nobody is contacted for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Told {
+    /// A customer is to be contacted.
+    Flagged,
+    /// A flag that was told was wrong.
+    Recalled,
+    /// A score has come to another band.
+    BandChanged,
+}
+
+impl Told {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Flagged, Self::Recalled, Self::BandChanged];
+
+    /// The name by which destinations subscribe to it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Flagged => "relance.flagged",
+            Self::Recalled => "relance.recalled",
+            Self::BandChanged => "score.band",
+        }
+    }
+
+    /// What a stored `kind` is told as; `None` for what is told nobody.
+    #[must_use]
+    pub fn of(kind: &str) -> Option<Self> {
+        match kind {
+            "flagged" => Some(Self::Flagged),
+            "recalled" => Some(Self::Recalled),
+            "band_changed" => Some(Self::BandChanged),
+            _ => None,
+        }
+    }
+
+    /// Those that a subscription names: a name, or `relance.*`, `score.*`, `*`.
+    pub fn subscribed(pattern: &str) -> impl Iterator<Item = Self> {
+        let prefix = pattern
+            .strip_suffix('*')
+            .filter(|prefix| prefix.is_empty() || prefix.ends_with('.'));
+        Self::ALL.into_iter().filter(move |told| match prefix {
+            Some(prefix) => told.name().starts_with(prefix),
+            None => told.name() == pattern,
+        })
+    }
+}
+
+/// A stored flag, or a notice.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FlagView {
     /// Its identity.
@@ -13,7 +61,7 @@ pub struct FlagView {
     pub customer: String,
     /// The policy that raised it.
     pub policy: String,
-    /// `flagged` is to be contacted; everything else is not.
+    /// `flagged` is to be contacted; everything else is not. See [`Told::of`].
     pub kind: String,
     /// When the score reached the threshold.
     pub raised_at: Timestamp,
@@ -57,6 +105,12 @@ impl FlagView {
         self.kind == "flagged"
     }
 
+    /// What destinations are told of it as; `None` for what never leaves.
+    #[must_use]
+    pub fn told(&self) -> Option<Told> {
+        Told::of(&self.kind)
+    }
+
     /// The customer as a number: what keeps flags of one customer in order. Two customers that share one wait for each other
     /// needlessly, and nothing worse.
     #[must_use]
@@ -79,6 +133,16 @@ pub(crate) mod tests {
             "stage": "at_risk", "reasons": [{"code": "silence", "text": "no visit for 40 days, usually every 9"}],
             "model": "btyd@0123456789ab",
         })
+    }
+
+    #[test]
+    fn subscriptions_name_one_or_a_family() {
+        let of = |pattern| Told::subscribed(pattern).collect::<Vec<_>>();
+        assert_eq!(of("score.band"), [Told::BandChanged]);
+        assert_eq!(of("relance.*"), [Told::Flagged, Told::Recalled]);
+        assert_eq!(of("*"), Told::ALL);
+        assert!(of("relance").is_empty() && of("rel*").is_empty() && of("").is_empty());
+        assert!(Told::ALL.iter().all(|told| of(told.name()) == [*told]));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! [`judge`] is the rule, a pure function of the flag, of what the store knows about the customer ([`Standing`]) and of the
 //! time. Getting the standing is the business of whoever implements [`Gate`].
 
-use crate::flag::FlagView;
+use crate::flag::{FlagView, Told};
 use std::future::Future;
 use std::time::Duration;
 use vigie_event::{ConsentState, Timestamp};
@@ -97,17 +97,26 @@ pub struct Standing {
 
 /// The rule. `standing` is `None` for a customer whom the store does not know; `max_age` is the destination's limit.
 ///
-/// Rights come first, then facts about the customer, then time: the first reason that holds is the one that is told.
+/// Rights come first, then facts about the customer, then time: the first reason that holds is the one that is told. A notice
+/// makes no contact, so that only profiling and age can stop it.
 #[must_use]
 pub fn judge(flag: &FlagView, standing: Option<&Standing>, max_age: Duration, now: Timestamp) -> Verdict {
-    if !flag.wants_contact() {
+    let Some(told) = flag.told() else {
         return Verdict::Drop(Reason::HeldOut);
-    }
+    };
     let Some(standing) = standing else {
         return Verdict::Drop(Reason::Erased);
     };
     let refused = Some(ConsentState::Refused);
     let max_age_ms = i64::try_from(max_age.as_millis()).unwrap_or(i64::MAX);
+    let stale = now.ms_since(flag.raised_at) > max_age_ms;
+    if told != Told::Flagged {
+        return match stale {
+            _ if standing.profiling == refused => Verdict::Drop(Reason::Objected),
+            true => Verdict::Drop(Reason::Stale),
+            false => Verdict::Send,
+        };
+    }
     if standing.profiling == refused || standing.marketing == refused {
         Verdict::Drop(Reason::Objected)
     } else if standing.needs_consent && standing.marketing != Some(ConsentState::Granted) {
@@ -118,7 +127,7 @@ pub fn judge(flag: &FlagView, standing: Option<&Standing>, max_age: Duration, no
         Verdict::Drop(Reason::Recalled)
     } else if let Some(reason) = standing.objection {
         Verdict::Drop(reason)
-    } else if now.ms_since(flag.raised_at) > max_age_ms {
+    } else if stale {
         Verdict::Drop(Reason::Stale)
     } else {
         match standing.not_before {
@@ -197,6 +206,28 @@ mod tests {
             |now, _| now.not_before = Some(at("2026-11-22T11:00:00Z")),
             Verdict::Wait(at("2026-11-22T11:00:00Z")),
         );
+    }
+
+    #[test]
+    fn notices_pass_unless_profiling_is_refused() {
+        for kind in ["recalled", "band_changed"] {
+            check(|_, flag| flag["kind"] = kind.into(), Verdict::Send);
+            let unsubscribed = |now: &mut Standing, flag: &mut serde_json::Value| {
+                flag["kind"] = kind.into();
+                (now.marketing, now.flag_is_open, now.needs_consent) = (Some(ConsentState::Refused), false, true);
+            };
+            check(unsubscribed, Verdict::Send);
+            let refused = |now: &mut Standing, flag: &mut serde_json::Value| {
+                flag["kind"] = kind.into();
+                now.profiling = Some(ConsentState::Refused);
+            };
+            check(refused, Verdict::Drop(Reason::Objected));
+            let old = |_: &mut Standing, flag: &mut serde_json::Value| {
+                flag["kind"] = kind.into();
+                flag["raised_at"] = "2026-11-21T09:00:00Z".into();
+            };
+            check(old, Verdict::Drop(Reason::Stale));
+        }
     }
 
     #[test]

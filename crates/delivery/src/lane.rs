@@ -11,19 +11,19 @@ pub use handle::{LaneStatus, ParkedFlag, Redelivery};
 use crate::Clock;
 use crate::destination::Destination;
 use crate::exit::{Answer, Exit};
-use crate::flag::FlagView;
+use crate::flag::{FlagView, Told};
 use crate::gate::{Gate, Reason, Verdict};
 use crate::journal::{Journal, JournalError};
 use crate::message::Parcel;
 use crate::outbox::{Change, Halt, Open, Outbox, Parked};
 use crate::schedule::Schedule;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
-use vigie_event::{Timestamp, Workspace};
+use vigie_event::{Day, Timestamp, Workspace};
 use vigie_store::{Store, StoreError};
 use vigie_telemetry::{Delivered, DeliveryMetrics};
 
@@ -31,8 +31,10 @@ use vigie_telemetry::{Delivered, DeliveryMetrics};
 const INTAKE: usize = 100;
 /// Failures in a row after which a lane counts as failing.
 const FAILING: u32 = 5;
-/// While it fails, time between two new flags.
+/// While it fails, time after the last attempt until a new flag is begun as a probe.
 const PROBE_MS: i64 = 300_000;
+/// The same until a flag that waits for another attempt is tried before its time, where no new one comes.
+const PATIENCE_MS: i64 = 1_800_000;
 /// Time after which the gate is asked again when it could not answer.
 const GATE_PAUSE_MS: i64 = 30_000;
 /// Time between two looks at the store for new flags.
@@ -81,6 +83,8 @@ impl<S> Clone for LaneHandle<S> {
 
 struct Shared {
     destination: String,
+    /// What it is told of.
+    events: BTreeSet<Told>,
     workspace: Workspace,
     state: Mutex<State>,
     wake: Notify,
@@ -95,6 +99,7 @@ struct State {
     probed_at: Timestamp,
     paused_until: Timestamp,
     pace: Pace,
+    daily_capacity: Option<u32>,
     counts: Counts,
     last_failure: Option<String>,
     /// When the first flag that is not taken in was raised.
@@ -149,12 +154,14 @@ impl<S: Store, G: Gate, E: Exit> Lane<S, G, E> {
             probed_at: Timestamp(i64::MIN),
             paused_until: Timestamp(i64::MIN),
             pace: Pace::new(destination.rate, destination.concurrency),
+            daily_capacity: destination.daily_capacity,
             counts: Counts::default(),
             last_failure: None,
             unread_since: None,
         };
         let shared = Shared {
             destination: destination.name.clone(),
+            events: destination.events.clone(),
             workspace,
             state: Mutex::new(state),
             wake: Notify::new(),
@@ -216,16 +223,21 @@ impl<S: Store, G: Gate, E: Exit> Lane<S, G, E> {
             });
         }
         let taken = self.take_in(now).await?;
-        let due = self.handle.state().begin(now);
-        let sent = futures::future::join_all(due.iter().map(|(number, open)| self.attempt(*number, *open))).await;
+        let (due, probe) = self.handle.state().begin(now);
+        let sent =
+            futures::future::join_all(due.iter().map(|(number, open)| self.attempt(*number, *open, probe))).await;
         let mut worked = taken == INTAKE;
         for outcome in sent {
             outcome?;
             worked = true;
         }
         let state = self.handle.state();
-        let next = state.outbox.next_due();
-        let next = next.map(|next| next.max(state.paused_until).max(state.pace.next()));
+        let probe = state.outbox.first_waiting().filter(|_| state.failures >= FAILING);
+        let probe = probe.map(|_| state.probed_at.plus_ms(PATIENCE_MS));
+        let next = [state.outbox.next_due(), probe].into_iter().flatten().min();
+        let tomorrow = Day(now.day().0.saturating_add(1)).start();
+        let from = if state.left(now) == 0 { tomorrow } else { now };
+        let next = next.map(|next| next.max(state.paused_until).max(state.pace.next()).max(from));
         Ok(Turn { worked, next })
     }
 
@@ -283,7 +295,7 @@ impl<S: Store, G: Gate, E: Exit> Lane<S, G, E> {
             if !policies.is_empty() && !policies.contains(&flag.policy) {
                 continue;
             }
-            if flag.wants_contact() {
+            if flag.told().is_some_and(|told| self.destination.events.contains(&told)) {
                 let open = Open {
                     id: flag.id,
                     customer: flag.customer_hash(),
@@ -292,7 +304,7 @@ impl<S: Store, G: Gate, E: Exit> Lane<S, G, E> {
                     due: now,
                 };
                 changes.push(Change::Open(*number, open));
-            } else {
+            } else if flag.told().is_none() {
                 held_out += 1;
             }
         }
@@ -309,8 +321,8 @@ impl<S: Store, G: Gate, E: Exit> Lane<S, G, E> {
         Ok(rows.len())
     }
 
-    /// One flag whose turn it is: gate, attempt, and what follows.
-    async fn attempt(&self, number: u64, open: Open) -> Result<(), LaneError> {
+    /// One flag whose turn it is: gate, attempt, and what follows. A `probe` that fails is no attempt of the flag's.
+    async fn attempt(&self, number: u64, open: Open, probe: bool) -> Result<(), LaneError> {
         let workspace = &self.handle.shared.workspace;
         let Some(raw) = self.handle.store.flag(workspace, &open.id).await? else {
             return self.dropped(number, Reason::Erased);
@@ -347,7 +359,7 @@ impl<S: Store, G: Gate, E: Exit> Lane<S, G, E> {
             raw,
         };
         let answer = self.exit.send(&parcel).await;
-        self.settle(number, open, answer)
+        self.settle(number, open, answer, probe)
     }
 
     fn dropped(&self, number: u64, reason: Reason) -> Result<(), LaneError> {
@@ -358,11 +370,16 @@ impl<S: Store, G: Gate, E: Exit> Lane<S, G, E> {
         Ok(())
     }
 
-    fn settle(&self, number: u64, open: Open, answer: Answer) -> Result<(), LaneError> {
+    fn settle(&self, number: u64, open: Open, answer: Answer, probe: bool) -> Result<(), LaneError> {
         let (now, name) = ((self.clock)(), self.destination.name.as_str());
         let mut state = self.handle.state();
         if answer.is_success() {
-            state.commit(&[Change::Closed(number)])?;
+            let day = now.day();
+            let counted = state
+                .daily_capacity
+                .map(|_| Change::Sent(day, state.outbox.sent_on(day) + 1));
+            let changes: Vec<Change> = [Change::Closed(number)].into_iter().chain(counted).collect();
+            state.commit(&changes)?;
             state.counts.delivered += 1;
             self.delivery.ended(name, Delivered::Delivered, 1);
             if state.failures >= FAILING {
@@ -382,6 +399,8 @@ impl<S: Store, G: Gate, E: Exit> Lane<S, G, E> {
         };
         let mut changes = Vec::with_capacity(2);
         match self.schedule.after(flag.attempts, &flag.id, asked) {
+            // It keeps its place in the schedule: probes must not use its attempts up.
+            _ if probe => {}
             Some(delay) => {
                 let due = now.plus_ms(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX));
                 changes.push(Change::Open(number, Open { due, ..flag }));
@@ -444,15 +463,32 @@ impl State {
         }
     }
 
-    /// The flags to be sent now.
-    fn begin(&mut self, now: Timestamp) -> Vec<(u64, Open)> {
+    /// How much may still arrive today.
+    fn left(&self, now: Timestamp) -> usize {
+        let left = self
+            .daily_capacity
+            .map(|most| most.saturating_sub(self.outbox.sent_on(now.day())));
+        left.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX))
+    }
+
+    /// The flags to be sent now, and whether they are only to find out whether the receiver is back: a lane that fails, and has
+    /// tried nothing for a while, tries the flag that has waited longest before its time.
+    fn begin(&mut self, now: Timestamp) -> (Vec<(u64, Open)>, bool) {
         if now < self.paused_until {
-            return Vec::new();
+            return (Vec::new(), false);
         }
-        let allowed = self.pace.allowed(now);
-        let due = self.outbox.due(now, allowed);
+        let allowed = self.pace.allowed(now).min(self.left(now));
+        let mut due = self.outbox.due(now, allowed);
+        let quiet = now.0.saturating_sub(self.probed_at.0) >= PATIENCE_MS;
+        let probe = due.is_empty() && allowed > 0 && quiet && self.failures >= FAILING;
+        if probe {
+            due.extend(self.outbox.first_waiting());
+        }
+        if !due.is_empty() && self.failures >= FAILING {
+            self.probed_at = now;
+        }
         self.pace.take(due.len());
-        due
+        (due, probe)
     }
 
     /// The receiver is back: what waits for another attempt need not wait any longer.

@@ -5,6 +5,10 @@
 //!
 //! # The contract
 //!
+//! **What is told.** Flags, and to destinations that subscribe to them, notices ([`Told`]): that a flag was wrong, and that a
+//! score has come to another band. A notice goes the way of a flag, under an id of its own and in its place among the
+//! customer's flags; what follows is said of both.
+//!
 //! **One gate.** Between a flag and any exit (a webhook, a sink, an agent's claim, a row of the CSV) stands [`Gate`], asked at the
 //! moment of sending: it answers send, drop with a reason, or wait. A flag that is held out is never sent. Whoever objected,
 //! was erased, has bought meanwhile or came back, is not contacted; what cannot be known is not sent either (fails closed).
@@ -25,8 +29,9 @@
 //! **Failures.** Only 2xx is success. Anything else is tried again on the schedule of Standard Webhooks (nine more times
 //! within about 76 hours, each delay ±20 %), not before a `Retry-After` has passed. After the last attempt the flag is
 //! *parked*: counted, listed, and sent again on request, by id or by range of numbers. A lane that has failed five times in
-//! a row is *failing*: it goes on with what it has begun and begins one new flag every five minutes, as a probe; the first
-//! success ends that, and all that waited becomes due at once, at the lane's rate. `410 Gone` *halts* the lane until
+//! a row is *failing*: it goes on with what it has begun, and probes: when nothing was tried for five minutes it begins one new
+//! flag, and when there is none, after half an hour, it tries one that waits. The first success ends that, and all that waited
+//! becomes due at once, at the lane's rate. A probe that fails uses up none of the attempts of a flag that waits. `410 Gone` *halts* the lane until
 //! somebody resumes it; its flags wait.
 //!
 //! **Nothing is followed.** Redirects are failures. The address that a name resolves to is checked before it is connected
@@ -54,7 +59,7 @@ pub mod template;
 
 pub use destination::{Destination, DestinationError, Destinations, Kind};
 pub use exit::{Answer, Exit, Failure, HttpExit};
-pub use flag::FlagView;
+pub use flag::{FlagView, Told};
 pub use gate::{Gate, GateError, Reason, Standing, Verdict, judge};
 pub use journal::JournalError;
 pub use lane::{Lane, LaneError, LaneHandle, LaneStatus, Redelivery};

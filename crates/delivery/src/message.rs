@@ -2,6 +2,7 @@
 //! only the time in the signature moves.
 
 use crate::destination::{Destination, Kind};
+use crate::flag::Told;
 use crate::signature;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,10 +11,14 @@ use serde_json::{Value, json};
 use std::fmt;
 use vigie_event::{FlagId, Timestamp, Workspace};
 
-/// The type of a flag in a webhook.
-pub const FLAGGED: &str = "customer.relance.flagged";
-/// The name of the event in the Segment shape.
-pub const SEGMENT_EVENT: &str = "Relance Flag Set";
+/// The name of an event in the Segment shape.
+const fn segment_event(told: Told) -> &'static str {
+    match told {
+        Told::Flagged => "Relance Flag Set",
+        Told::Recalled => "Relance Flag Recalled",
+        Told::BandChanged => "Score Band Changed",
+    }
+}
 
 /// A flag on its way out.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +35,14 @@ pub struct Parcel {
     pub raw: Bytes,
     /// As JSON.
     pub flag: Value,
+}
+
+impl Parcel {
+    /// What is told. A parcel is made of what has passed the gate, hence of nothing else.
+    fn told(&self) -> Told {
+        let kind = self.flag.get("kind").and_then(Value::as_str);
+        kind.and_then(Told::of).unwrap_or(Told::Flagged)
+    }
 }
 
 /// An HTTP `POST`.
@@ -90,17 +103,18 @@ pub fn compose(destination: &Destination, parcel: &Parcel, now: Timestamp) -> Re
     }
 }
 
-/// `{"type":…,"timestamp":…,"data":…}` with the flag as stored, byte for byte.
+/// `{"type":…,"timestamp":…,"data":…}` with the flag as stored, byte for byte; the type is `customer.` and [`Told::name`].
 #[must_use]
 pub fn envelope(parcel: &Parcel) -> Vec<u8> {
-    let head = format!(r#"{{"type":"{FLAGGED}","timestamp":"{}","data":"#, parcel.raised_at);
+    let (told, at) = (parcel.told().name(), parcel.raised_at);
+    let head = format!(r#"{{"type":"customer.{told}","timestamp":"{at}","data":"#);
     [head.as_bytes(), &parcel.raw, b"}"].concat()
 }
 
 /// A batch of one `track` call, as Segment's libraries send it.
 fn segment(parcel: &Parcel, now: Timestamp) -> Value {
     let mut call = json!({
-        "type": "track", "event": SEGMENT_EVENT, "messageId": parcel.id.to_string(),
+        "type": "track", "event": segment_event(parcel.told()), "messageId": parcel.id.to_string(),
         "timestamp": parcel.raised_at.to_string(), "properties": parcel.flag,
         "context": {"library": {"name": "vigie", "version": env!("CARGO_PKG_VERSION")}},
     });

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use vigie_event::{FlagId, Timestamp};
+use vigie_event::{Day, FlagId, Timestamp};
 
 /// Most open flags of a lane.
 pub const MAX_OPEN: usize = 100_000;
@@ -72,6 +72,8 @@ pub enum Change {
     Halted(Halt),
     /// Goes on.
     Resumed,
+    /// So many have arrived on this day (UTC); written only where a capacity is to be kept.
+    Sent(Day, u32),
 }
 
 /// See the module.
@@ -82,6 +84,8 @@ pub struct Outbox {
     open: BTreeMap<u64, Open>,
     parked: BTreeMap<u64, Parked>,
     halt: Option<Halt>,
+    /// What has arrived on the last day on which something did.
+    sent: Option<(Day, u32)>,
     /// The open flags of each customer; the first one is the customer's turn.
     customers: BTreeMap<u64, BTreeSet<u64>>,
     /// The first open flag of each customer by when it is due.
@@ -116,6 +120,7 @@ impl Outbox {
             }
             Change::Halted(halt) => self.halt = Some(halt),
             Change::Resumed => self.halt = None,
+            Change::Sent(day, count) => self.sent = Some((day, count)),
         }
     }
 
@@ -149,6 +154,16 @@ impl Outbox {
         }
     }
 
+    /// The flag that waits for another attempt and is due first, of those whose turn it is.
+    #[must_use]
+    pub fn first_waiting(&self) -> Option<(u64, Open)> {
+        let turns = self
+            .turns
+            .iter()
+            .filter_map(|(_, number)| Some((*number, self.get(*number)?)));
+        turns.into_iter().find(|(_, open)| open.attempts > 0)
+    }
+
     /// Changes that lead to this state.
     #[must_use]
     pub fn snapshot(&self) -> Vec<Change> {
@@ -158,8 +173,15 @@ impl Outbox {
             .map(|(number, parked)| Change::Parked(*number, *parked));
         let open = self.open.iter().map(|(number, open)| Change::Open(*number, *open));
         let halt = self.halt.map(Change::Halted);
+        let sent = self.sent.map(|(day, count)| Change::Sent(day, count));
         let read = Change::Read(self.read, self.read_id);
-        parked.chain(open).chain(halt).chain([read]).collect()
+        parked.chain(open).chain(halt).chain(sent).chain([read]).collect()
+    }
+
+    /// How many have arrived on a day, as far as it is counted.
+    #[must_use]
+    pub fn sent_on(&self, day: Day) -> u32 {
+        self.sent.filter(|(of, _)| *of == day).map_or(0, |(_, count)| count)
     }
 
     /// The last flag that was taken in: its number and, above 0, its identity.
@@ -282,7 +304,8 @@ mod tests {
             Change::Parked(1, parked),
             Change::Halted(Halt::Gone),
             Change::Resumed,
+            Change::Sent(Day(1), 1),
         ];
-        assert_eq!(all.map(first), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(all.map(first), [0, 1, 2, 3, 4, 5, 6]);
     }
 }

@@ -160,7 +160,7 @@ pub struct Event {
     pub received_at: Timestamp,
     /// Money that changed hands (purchases and refunds).
     pub money: Option<Money>,
-    /// The order, or for signals of the family `relance` the flag, that it belongs to.
+    /// The order that it belongs to; for signals of the family `relance` the flag, for `identity.group` the company.
     pub order: Option<SmolStr>,
     /// What the person said about the use of their data, as this event reports it.
     pub consent: ConsentContext,

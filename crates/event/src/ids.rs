@@ -76,6 +76,10 @@ text_id! {
     /// The name of a relance policy.
     PolicyId
 }
+text_id! {
+    /// A company that customers belong to, by the name that the merchant's systems give it.
+    AccountId
+}
 
 /// Who an event is about, as one identifier of one kind.
 ///

@@ -74,7 +74,7 @@ struct Shape<'a> {
     sent_at: Option<&'a RawValue>,
     #[serde(borrow)]
     money: Option<MoneyShape<'a>>,
-    #[serde(borrow, alias = "flag_id")]
+    #[serde(borrow, alias = "flag_id", alias = "account_id")]
     order_id: Option<Cow<'a, RawValue>>,
     #[serde(borrow)]
     consent: Option<&'a RawValue>,

@@ -32,7 +32,7 @@ mod verdict;
 pub use channel::Channel;
 pub use consent::{ConsentContext, ConsentState, Purpose};
 pub use event::{Client, Event, PersonIds, Source, fingerprint};
-pub use ids::{CustomerKey, EventId, FlagId, IdError, MAX_ID_BYTES, PersonId, PolicyId, Workspace};
+pub use ids::{AccountId, CustomerKey, EventId, FlagId, IdError, MAX_ID_BYTES, PersonId, PolicyId, Workspace};
 pub use judgement::{Findings, Judgement};
 pub use money::{Currency, Money, MoneyError};
 pub use position::{Offset, Origin, Partition, Position, partition_for};

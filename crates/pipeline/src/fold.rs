@@ -11,13 +11,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use vigie_enrichment::{History, Judge, Visit};
 use vigie_event::{
-    Body, ConsentState, Control, CustomerKey, DAY_MS, Enriched, Event, EventId, Findings, FlagId, Forward, Judgement,
-    Link, Merge, MergePart, Offset, Origin, Partition, PersonId, Position, Purpose, Record, RejectCode, Seen, Signal,
-    Source, Timestamp, Verdict, Workspace, partition_for,
+    AccountId, Body, ConsentState, Control, CustomerKey, DAY_MS, Enriched, Event, EventId, Findings, FlagId, Forward,
+    Judgement, Link, Merge, MergePart, Offset, Origin, Partition, PersonId, Position, Purpose, Record, RejectCode,
+    Seen, Signal, Source, Timestamp, Verdict, Workspace, partition_for,
 };
 use vigie_failpoint::{mutant, point};
 use vigie_relance::{Decision, Flag, Look, evaluate, next_due};
-use vigie_scoring::state::{ConsentRecord, Fold as Taken, Observation, Phase};
+use vigie_scoring::state::{Account, ConsentRecord, Fold as Taken, Observation, Phase};
 use vigie_scoring::{CustomerState, Scorer};
 use vigie_store::FlagRow;
 
@@ -100,6 +100,8 @@ pub(crate) struct Tally {
     pub(crate) signals: BTreeMap<Signal, u64>,
     /// How flags ended, per policy.
     pub(crate) ends: BTreeMap<(String, &'static str), u64>,
+    /// Changes of bands, and whether upwards.
+    pub(crate) moves: BTreeMap<(String, bool), u64>,
     pub(crate) scores: u64,
     pub(crate) link_conflicts: u64,
 }
@@ -411,6 +413,11 @@ impl<'a> Batch<'a> {
                 }
                 let flag = event.order.as_deref().and_then(FlagId::parse);
                 vigie_relance::note(&mut loaded.state.ledger, signal, channel, at, flag);
+                if signal == Signal::Group
+                    && let Some(id) = event.order.as_deref().and_then(|id| AccountId::new(id).ok())
+                {
+                    loaded.state.note_account(Account { at, id });
+                }
                 bought = signal.is_purchase().then_some(at);
                 let window = i64::from(DEDUP_DAYS) * DAY_MS;
                 loaded.state.recent.forget_before(clock.plus_ms(-window));
@@ -586,6 +593,11 @@ impl<'a> Batch<'a> {
                 }
                 Decision::Refused { policy, reason } => {
                     *self.tally.refusals.entry((policy, reason.label())).or_default() += 1;
+                }
+                Decision::Moved { id, flag } => {
+                    self.flags.push(row(id, &flag));
+                    let up = flag.band.as_ref().is_some_and(|moved| moved.up);
+                    *self.tally.moves.entry((flag.policy, up)).or_default() += 1;
                 }
                 Decision::Ended {
                     policy,

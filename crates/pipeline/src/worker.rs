@@ -764,6 +764,9 @@ impl<L: Log, S: Store, D: DeadLetterSink> Worker<L, S, D> {
                 self.metrics.relance.ended(policy, *end, *count);
             }
         }
+        for ((band, up), count) in &tally.moves {
+            self.metrics.relance.moved(band, *up, *count);
+        }
         for (source, count) in &tally.duplicates {
             self.metrics.events.duplicates(source.name(), *count);
         }

@@ -26,6 +26,31 @@ pub enum ComplaintPhase {
     Reopened,
 }
 
+impl ComplaintPhase {
+    /// Every one, in their order.
+    pub const ALL: [Self; 6] = [
+        Self::Opened,
+        Self::Acknowledged,
+        Self::Resolved,
+        Self::Closed,
+        Self::Resatisfied,
+        Self::Reopened,
+    ];
+
+    /// The stable name.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Opened => "opened",
+            Self::Acknowledged => "acknowledged",
+            Self::Resolved => "resolved",
+            Self::Closed => "closed",
+            Self::Resatisfied => "resatisfied",
+            Self::Reopened => "reopened",
+        }
+    }
+}
+
 /// A customer's complaint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Complaint {

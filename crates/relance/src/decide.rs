@@ -43,6 +43,13 @@ pub enum Decision {
         /// Why.
         reason: Refusal,
     },
+    /// A score has come to another band, which is told.
+    Moved {
+        /// The identity of the notice.
+        id: FlagId,
+        /// The notice.
+        flag: Box<Flag>,
+    },
     /// The last flag has come to its end.
     Ended {
         /// Name of the policy.
@@ -80,13 +87,14 @@ struct Reading {
     recovered: bool,
 }
 
-/// Evaluates every policy at one instant, brings the ledger up to date and returns what was decided.
+/// Evaluates every policy and every band at one instant, brings the record up to date and returns what was decided.
 #[must_use]
 pub fn evaluate(set: &PolicySet, look: &mut Look<'_>) -> Vec<Decision> {
     let mut decisions = Vec::new();
     for policy in &set.policies {
         evaluate_one(set, policy, look, &mut decisions);
     }
+    decisions.extend(set.bands.iter().filter_map(|band| band.look(look)));
     decisions
 }
 
@@ -233,6 +241,10 @@ pub fn next_due(
         };
         let _ = at_most(due);
     }
+    for band in &set.bands {
+        let limit = at_most(None);
+        let _ = at_most(band.due(key, state, scorer, now, limit));
+    }
     earliest
 }
 
@@ -359,6 +371,7 @@ fn describe(
         customer_benefit: policy.customer_benefit.clone(),
         segment: segment.map(str::to_owned),
         recalls: None,
+        band: None,
         plan,
     }
 }

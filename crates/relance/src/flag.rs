@@ -44,9 +44,23 @@ pub struct Flag {
     /// The flag that this one takes back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recalls: Option<String>,
+    /// The change that is told, where it is one of a band.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub band: Option<BandMove>,
     /// How the contact is to be made.
     #[serde(default)]
     pub plan: Plan,
+}
+
+/// From one band of a score to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BandMove {
+    /// Name of the band that was left.
+    pub from: String,
+    /// Name of the one that was entered.
+    pub to: String,
+    /// Whether that is the higher one.
+    pub up: bool,
 }
 
 /// What is to become of a flag.
@@ -59,6 +73,8 @@ pub enum FlagKind {
     HeldOut,
     /// Do not any more: the flag that it names was wrong.
     Recalled,
+    /// Nobody is to be contacted: a score has come to another band.
+    BandChanged,
 }
 
 impl FlagKind {
@@ -69,7 +85,14 @@ impl FlagKind {
             Self::Flagged => "flagged",
             Self::HeldOut => "held_out",
             Self::Recalled => "recalled",
+            Self::BandChanged => "band_changed",
         }
+    }
+
+    /// Whether a policy has decided about a contact here; the rest are notices.
+    #[must_use]
+    pub const fn is_raised(self) -> bool {
+        matches!(self, Self::Flagged | Self::HeldOut)
     }
 }
 
@@ -103,21 +126,32 @@ pub(crate) fn flag_id(key: &CustomerKey, policy: &str, policy_version: u64, rais
         &[key.workspace.as_str(), kind, key.person.as_str(), policy],
         &[policy_version, raised_at.0.cast_unsigned()],
     );
-    let mut id = [0u8; 16];
     if vigie_failpoint::mutant("flag_id_random") {
         static MINTED: AtomicU64 = AtomicU64::new(0);
         return FlagId(u128::from(MINTED.fetch_add(1, Ordering::Relaxed)).to_be_bytes());
     }
+    first_half(digest)
+}
+
+fn first_half(digest: [u8; 32]) -> FlagId {
+    let mut id = [0u8; 16];
     id.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
     FlagId(id)
 }
 
+/// The identity of a change of bands.
+pub(crate) fn move_id(key: &CustomerKey, band: &str, version: u64, at: Timestamp, (from, to): (u8, u8)) -> FlagId {
+    let kind = if key.person.is_known() { "known" } else { "anonymous" };
+    let places = u64::from(from) << 8 | u64::from(to);
+    first_half(digest(
+        &["band", key.workspace.as_str(), kind, key.person.as_str(), band],
+        &[version, at.0.cast_unsigned(), places],
+    ))
+}
+
 /// The identity of the notice that takes a flag back.
 pub(crate) fn recall_id(flag: FlagId) -> FlagId {
-    let digest = digest(&["recall", &flag.to_string()], &[]);
-    let mut id = [0u8; 16];
-    id.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
-    FlagId(id)
+    first_half(digest(&["recall", &flag.to_string()], &[]))
 }
 
 /// Where a customer stands in [0, 1) for a policy's hold-out: stateless, the same for every flag of the policy.

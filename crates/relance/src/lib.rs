@@ -8,6 +8,9 @@
 //! A customer whose score reaches a threshold is flagged, held out, or refused, and a refusal always has a reason. Which
 //! mechanism of the customer relation is answered where: `RULES.md`.
 
+mod account;
+mod band;
+mod census;
 mod complaint;
 mod course;
 mod decide;
@@ -27,10 +30,13 @@ mod stage;
 pub mod statistics;
 mod worth;
 
+pub use account::{Account, Accounts, Member};
+pub use band::{Band, BandMeasure};
+pub use census::{Base, ByAttrition, Census, TIERS, Tally};
 pub use complaint::{Complaint, ComplaintPhase};
 pub use course::note;
 pub use decide::{Decision, Look, evaluate, next_due};
-pub use flag::{Flag, FlagKind, FlagReason, FlagScore};
+pub use flag::{BandMove, Flag, FlagKind, FlagReason, FlagScore};
 pub use holidays::Country;
 pub use hours::{Closed, OpenHour};
 pub use outage::Outage;

@@ -5,7 +5,7 @@ use crate::complaint::Complaint;
 use crate::decide::Look;
 use crate::hours::best;
 use crate::policy::{Offer, Policy, PolicySet};
-use crate::refusal::{Pause, Refusal, allowed, free_again, pause};
+use crate::refusal::{Pause, Refusal, allowed, free_again, pause, rewarded};
 use crate::row::Row;
 use crate::worth::{Stake, response, units};
 use serde::{Deserialize, Serialize};
@@ -71,6 +71,9 @@ pub(crate) fn plan(
     let calendar = set.calendar_for(|| Row::of(look.key, state, scorer.features()));
     let is_service = policy.score.is_service();
     if !is_service && let Some(pause) = pause(&set.pressure, state, &state.ledger, now) {
+        return Err(pause);
+    }
+    if let Some(pause) = rewarded(set, policy, &state.ledger, now) {
         return Err(pause);
     }
     let mut plan = Plan::default();

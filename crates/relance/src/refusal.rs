@@ -6,7 +6,7 @@
 
 use crate::complaint::{Complaint, times};
 use crate::outage::{Outage, is_silent};
-use crate::policy::{Eligible, MarketingConsent, Offer, Policy, PolicySet, Pressure};
+use crate::policy::{Eligible, MarketingConsent, Offer, Play, Policy, PolicySet, Pressure};
 use crate::row::Row;
 use std::collections::BTreeMap;
 use vigie_event::{Channel, ConsentState, CustomerKey, DAY_MS, Day, FlagId, Purpose, Signal, Timestamp};
@@ -239,6 +239,23 @@ pub(crate) fn pause(pressure: &Pressure, state: &CustomerState, ledger: &Ledger,
         .into_iter()
         .flatten()
         .find(|pause| pause.until > now)
+}
+
+/// What pauses rewards for now: one that any policy in force has given, or has held out, so that both arms keep the same rule.
+pub(crate) fn rewarded(set: &PolicySet, policy: &Policy, ledger: &Ledger, now: Timestamp) -> Option<Pause> {
+    if policy.play != Play::Reward {
+        return None;
+    }
+    let rewards = set.policies.iter().filter(|other| other.play == Play::Reward);
+    let flags = rewards.filter_map(|other| ledger.policies.get(&other.id)?.last_flag);
+    let until = flags
+        .map(|flag| flag.at)
+        .max()?
+        .plus_ms(i64::from(set.pressure.reward_gap_days) * DAY_MS);
+    (until > now).then_some(Pause {
+        reason: Refusal::Capped,
+        until,
+    })
 }
 
 /// When a cap on contacts (of one channel, or of all) leaves room again; `None` when it does now.

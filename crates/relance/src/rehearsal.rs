@@ -106,6 +106,7 @@ impl<'a> Rehearsal<'a> {
                     let name = flag.plan.channel.unwrap_or_else(|| "any".to_owned());
                     own.channels.entry(name).or_default().count += 1;
                 }
+                Decision::Moved { .. } => {}
                 Decision::Refused { policy, reason } => {
                     if let Some(own) = self.policies.get_mut(&policy) {
                         own.reached += 1;

@@ -327,7 +327,7 @@ pub fn assess_in(state: &CustomerState, model: &Model, now: Timestamp, lang: Lan
         Ok(attrition(&terms, interval))
     });
     let evidence = evidence(&scorer, &part, now);
-    let stage = stage(&scorer, &attrition, now);
+    let stage = stage(&scorer, attrition.as_ref().map_or(0.0, |a| a.score), now);
     let told = |score: f64, contributions: &[Contribution]| {
         reasons::reasons(score, contributions, &evidence, model.default_horizon_days, now, lang)
     };
@@ -396,7 +396,34 @@ fn attrition(terms: &AttritionTerms, interval: (f64, f64)) -> Attrition {
     }
 }
 
-fn stage(scorer: &Scorer<'_>, attrition: &Result<Attrition, NotScored>, now: Timestamp) -> Stage {
+/// [`assess`] in three numbers, without what explains them: for those who look at everybody.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Glance {
+    /// Attrition; `None` where there is nothing to judge by.
+    pub attrition: Option<f64>,
+    /// Place in the life cycle.
+    pub stage: Stage,
+    /// Money; `None` for those who never bought for any.
+    pub value: Option<Value>,
+    /// Days with a sign of life, in the window of 400 days.
+    pub active_days: u32,
+}
+
+/// See [`Glance`].
+#[must_use]
+pub fn glance(state: &CustomerState, model: &Model, now: Timestamp) -> Glance {
+    let part = state.combined();
+    let scorer = Scorer::new(crate::Features::for_model(&part, model), model);
+    let attrition = scorer.score(ScoreKind::Attrition, now).ok();
+    Glance {
+        attrition,
+        stage: stage(&scorer, attrition.unwrap_or(0.0), now),
+        value: value(&scorer, &part, now),
+        active_days: scorer.features().engagement.map_or(0, |acts| acts.x.saturating_add(1)),
+    }
+}
+
+fn stage(scorer: &Scorer<'_>, attrition: f64, now: Timestamp) -> Stage {
     let limits = &scorer.model().stages;
     let Some(purchases) = scorer.features().purchases else {
         return Stage::Prospect;
@@ -404,7 +431,7 @@ fn stage(scorer: &Scorer<'_>, attrition: &Result<Attrition, NotScored>, now: Tim
     if now.day().days_since(purchases.first) < i32::from(limits.new_days) {
         return Stage::New;
     }
-    match attrition.as_ref().map_or(0.0, |a| a.score) {
+    match attrition {
         score if score >= limits.lapsed => Stage::Lapsed,
         score if score >= limits.at_risk => Stage::AtRisk,
         score if score >= limits.slowing => Stage::Slowing,

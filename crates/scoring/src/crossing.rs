@@ -71,6 +71,26 @@ impl Scorer<'_> {
         Some(bisect(low, high, guess, reached))
     }
 
+    /// The first instant in `from..=until` at which the score is at or above `range.1`, or below `range.0`, provided that
+    /// nothing more is heard of the customer. Only churn under a fitted churn model can fall in silence.
+    #[must_use]
+    pub fn first_outside(
+        &self,
+        kind: ScoreKind,
+        range: (f64, f64),
+        from: Timestamp,
+        until: Timestamp,
+    ) -> Option<Timestamp> {
+        let until = until.min(from.plus_ms(MAX_DAYS * DAY_MS));
+        if let ScoreKind::Churn(days) = kind
+            // The search takes its lower bound as outside.
+            && let Some(found) = self.churn_leaves(days, (range.0.next_down(), range.1), from, until)
+        {
+            return found;
+        }
+        self.first_crossing(kind, range.1, from, until)
+    }
+
     /// See [`next_refresh`].
     #[must_use]
     pub fn next_refresh(&self, from: Timestamp, until: Timestamp) -> Option<Timestamp> {

@@ -28,8 +28,8 @@ pub mod value;
 pub mod watch;
 
 pub use assess::{
-    Assessment, Attrition, Churn, ChurnScore, Contribution, Evidence, Factor, PAlive, Reason, ReasonCode, Stage,
-    assess, assess_in, score_at,
+    Assessment, Attrition, Churn, ChurnScore, Contribution, Evidence, Factor, Glance, PAlive, Reason, ReasonCode,
+    Stage, assess, assess_in, glance, score_at,
 };
 pub use btyd::Btyd;
 pub use churn::ChurnModel;

@@ -44,6 +44,11 @@ impl ValueSketch {
         self.change(value, 1);
     }
 
+    /// Counts several customers with about the same value.
+    pub fn add_many(&mut self, value: i64, customers: u64) {
+        self.change(value, i64::try_from(customers).unwrap_or(i64::MAX));
+    }
+
     /// Takes a customer away who was added with this value.
     pub fn remove(&mut self, value: i64) {
         self.change(value, -1);
@@ -105,8 +110,9 @@ impl ValueSketch {
     }
 }
 
-/// The cell of a value: its power of two and the six bits after the first.
-fn cell(value: i64) -> Option<u16> {
+/// The cell of a value: its power of two and the six bits after the first. `None` for values of 0 or less.
+#[must_use]
+pub fn cell(value: i64) -> Option<u16> {
     let value = u64::try_from(value).ok().filter(|value| *value > 0)?;
     let power = value.ilog2();
     let fraction = if power >= CELL_BITS {
@@ -118,7 +124,8 @@ fn cell(value: i64) -> Option<u16> {
 }
 
 /// The middle of a cell.
-fn middle(cell: u16) -> i64 {
+#[must_use]
+pub fn middle(cell: u16) -> i64 {
     let (power, fraction) = (u32::from(cell >> CELL_BITS), i128::from(cell & ((1 << CELL_BITS) - 1)));
     let bounds = [0, 1].map(|next| ((fraction + next + (1 << CELL_BITS)) << power) >> CELL_BITS);
     i64::try_from(bounds.iter().sum::<i128>() / 2).unwrap_or(i64::MAX)

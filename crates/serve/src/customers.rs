@@ -266,7 +266,7 @@ async fn load<S: Store>(
     Ok(found)
 }
 
-fn decode(key: &CustomerKey, bytes: &[u8]) -> Result<CustomerState, Problem> {
+pub(crate) fn decode(key: &CustomerKey, bytes: &[u8]) -> Result<CustomerState, Problem> {
     CustomerState::decode(bytes).map_err(|error| {
         tracing::error!(customer = %key, error = %error, "a customer record cannot be read");
         Problem::new(

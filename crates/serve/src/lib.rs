@@ -8,6 +8,7 @@
 //! Workspaces are kept apart (WS-1) because every look-up takes the workspace from the caller's key: an id of another
 //! workspace is as unknown as one that never was.
 
+mod accounts;
 mod auth;
 mod customers;
 mod openapi;
@@ -21,7 +22,7 @@ mod state;
 mod views;
 
 pub use past::{Answered, Past, PastAnswer, PastError, Period, Question};
-pub use state::{Access, Active, Answer, ApiState, Books, BooksOf, Build, Readiness, Unavailable};
+pub use state::{Access, Active, Answer, ApiState, Books, BooksOf, Build, Readiness, Surveyed, Unavailable};
 
 use axum::extract::DefaultBodyLimit;
 use axum::http::Method;
@@ -81,12 +82,14 @@ pub fn probes(readiness: Arc<dyn Fn() -> Readiness + Send + Sync>, build: Build)
 type Endpoint<S> = (Method, &'static str, MethodRouter<Arc<ApiState<S>>>);
 
 /// Every documented route, once. The router is built from this list, and a test compares it with the document.
-fn endpoints<S: Store>() -> [Endpoint<S>; 13] {
+fn endpoints<S: Store>() -> [Endpoint<S>; 15] {
     [
         (Method::GET, "/v1/customers", get(customers::list::<S>)),
         (Method::POST, "/v1/customers/batch-get", post(customers::batch_get::<S>)),
         (Method::GET, "/v1/customers/{id}", get(customers::customer::<S>)),
         (Method::GET, "/v1/customers/{id}/history", get(past::history::<S>)),
+        (Method::GET, "/v1/accounts", get(accounts::list::<S>)),
+        (Method::GET, "/v1/accounts/{id}", get(accounts::account::<S>)),
         (Method::POST, "/v1/query", post(past::query::<S>)),
         (Method::GET, "/v1/relances", get(relances::list::<S>)),
         (Method::GET, "/v1/relances/{id}", get(relances::relance::<S>)),

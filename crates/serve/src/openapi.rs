@@ -1,7 +1,7 @@
 //! The OpenAPI 3.1 document of the API. A test compares it with the routes and with real answers.
 
 use crate::state::ApiState;
-use crate::{customers, operations, past, relances};
+use crate::{accounts, customers, operations, past, relances};
 use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
@@ -21,12 +21,14 @@ use utoipa::{Modify, OpenApi};
     ),
     tags(
         (name = "customers", description = "Live scores with their reasons"),
+        (name = "accounts", description = "Companies, by their contacts"),
         (name = "relances", description = "Whom to contact now"),
         (name = "past", description = "Questions to the archive"),
         (name = "operations", description = "For those who run it"),
     ),
     paths(
-        customers::customer, customers::batch_get, customers::list, past::history, past::query, relances::list, relances::relance,
+        customers::customer, customers::batch_get, customers::list, accounts::list, accounts::account, past::history, past::query,
+        relances::list, relances::relance,
         operations::books, operations::config, operations::health, operations::ready, operations::version, openapi,
     ),
     modifiers(&ReadKey),

@@ -4,7 +4,7 @@
 use crate::problem::{Code, Problem};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use vigie_event::{CustomerKey, PersonId, Workspace};
+use vigie_event::{AccountId, CustomerKey, PersonId, Workspace};
 use vigie_store::RankCursor;
 
 /// Rows of a page that names no limit.
@@ -28,6 +28,8 @@ pub(crate) enum Cursor {
     Id(PersonId),
     /// Of relances: after this number.
     Relance(u64),
+    /// Of companies: after this one.
+    Account(AccountId),
 }
 
 impl Cursor {
@@ -36,6 +38,7 @@ impl Cursor {
             Self::Risk(rank, person) => format!("r{rank}:{}", tagged(person)),
             Self::Id(person) => format!("i{}", tagged(person)),
             Self::Relance(after) => format!("f{after}"),
+            Self::Account(after) => format!("c{after}"),
         };
         URL_SAFE_NO_PAD.encode(text)
     }
@@ -52,6 +55,7 @@ impl Cursor {
                 }
                 'i' => Some(Self::Id(untagged(rest)?)),
                 'f' => Some(Self::Relance(rest.parse().ok()?)),
+                'c' => AccountId::new(rest).ok().map(Self::Account),
                 _ => None,
             }
         };
@@ -72,7 +76,7 @@ impl Cursor {
                 rank,
                 key: CustomerKey::new(workspace.clone(), person),
             }),
-            Self::Id(_) | Self::Relance(_) => Err(Self::refused()),
+            Self::Id(_) | Self::Relance(_) | Self::Account(_) => Err(Self::refused()),
         }
     }
 
@@ -80,7 +84,7 @@ impl Cursor {
     pub(crate) fn id(self, workspace: &Workspace) -> Result<CustomerKey, Problem> {
         match self {
             Self::Id(person) => Ok(CustomerKey::new(workspace.clone(), person)),
-            Self::Risk(..) | Self::Relance(_) => Err(Self::refused()),
+            Self::Risk(..) | Self::Relance(_) | Self::Account(_) => Err(Self::refused()),
         }
     }
 
@@ -88,7 +92,15 @@ impl Cursor {
     pub(crate) fn relance(self) -> Result<u64, Problem> {
         match self {
             Self::Relance(after) => Ok(after),
-            Self::Risk(..) | Self::Id(_) => Err(Self::refused()),
+            Self::Risk(..) | Self::Id(_) | Self::Account(_) => Err(Self::refused()),
+        }
+    }
+
+    /// As a place in the list of companies.
+    pub(crate) fn account(self) -> Result<AccountId, Problem> {
+        match self {
+            Self::Account(after) => Ok(after),
+            Self::Risk(..) | Self::Id(_) | Self::Relance(_) => Err(Self::refused()),
         }
     }
 }
@@ -118,6 +130,7 @@ mod tests {
                 Cursor::Risk(65_535, person.clone()),
                 Cursor::Id(person.clone()),
                 Cursor::Relance(7),
+                Cursor::Account(AccountId::new("a c").unwrap()),
             ] {
                 assert_eq!(Cursor::decode(&cursor.encode()).unwrap(), cursor);
             }

@@ -42,6 +42,7 @@ codes! {
     Unauthenticated = "unauthenticated", UNAUTHORIZED, "A read key is needed";
     KeyScope = "key_scope", FORBIDDEN, "The key may not read";
     NotFound = "not_found", NOT_FOUND, "There is nothing here";
+    UnknownAccount = "unknown_account", NOT_FOUND, "No such company";
     UnknownCustomer = "unknown_customer", NOT_FOUND, "No such customer";
     UnknownRelance = "unknown_relance", NOT_FOUND, "No such relance";
     Method = "method_not_allowed", METHOD_NOT_ALLOWED, "The method is not allowed here";

@@ -11,6 +11,7 @@ use axum::extract::{Path, Query, State};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::sync::Arc;
 use vigie_event::FlagId;
 use vigie_store::Store;
@@ -25,7 +26,8 @@ pub(crate) struct ListQuery {
 /// Relances, oldest first
 ///
 /// A queue to pull from: keep `next_cursor` and ask again with it, whenever you like. Relances become visible in the
-/// order of their numbers, so a reader that keeps its cursor misses none and meets none twice.
+/// order of their numbers, so a reader that keeps its cursor misses none and meets none twice. Changes of bands are not
+/// among them, so that a page may have fewer rows than asked for: whoever wants those subscribes a destination to `score.band`.
 #[utoipa::path(
     get, path = "/v1/relances", tag = "relances", operation_id = "listRelances", security(("read_key" = [])),
     params(
@@ -57,7 +59,8 @@ pub(crate) async fn list<S: Store>(
     let more = rows.len() > limit;
     rows.truncate(limit);
     let last = rows.last().map_or(after, |(number, _)| *number);
-    let relances = rows.iter().map(|(_, body)| raw(body)).collect::<Result<_, _>>()?;
+    let relances = rows.iter().filter(|(_, body)| is_relance(body));
+    let relances = relances.map(|(_, body)| raw(body)).collect::<Result<_, _>>()?;
     Ok(Json(RelancePage {
         relances,
         next_cursor: Cursor::Relance(last).encode(),
@@ -87,6 +90,16 @@ pub(crate) async fn relance<S: Store>(
     let id = id.ok().and_then(|Path(id)| FlagId::parse(&id)).ok_or_else(unknown)?;
     let body = state.store.flag(&workspace, &id).await?.ok_or_else(unknown)?;
     raw(&body).map(Json)
+}
+
+/// Whether a row is about a contact. What cannot be read is not passed over in silence.
+fn is_relance(body: &Bytes) -> bool {
+    #[derive(Deserialize)]
+    struct Kind<'a> {
+        #[serde(borrow)]
+        kind: Cow<'a, str>,
+    }
+    serde_json::from_slice::<Kind<'_>>(body).map_or(true, |row| row.kind != "band_changed")
 }
 
 fn raw(body: &Bytes) -> Result<Box<RawValue>, Problem> {

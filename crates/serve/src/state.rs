@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use utoipa::ToSchema;
 use vigie_event::{Timestamp, Workspace};
-use vigie_relance::PolicySet;
+use vigie_relance::{Accounts, PolicySet};
 use vigie_scoring::Model;
 
 /// What the scores and forecasts of an answer come from. Replaced as a whole; an answer uses one snapshot throughout.
@@ -69,6 +69,15 @@ pub struct Books {
     pub in_flight: u64,
 }
 
+/// What the last look at the whole base has found. Replaced as a whole.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Surveyed {
+    /// When; `None` before the first look is over.
+    pub at: Option<Timestamp>,
+    /// Who belongs to which company.
+    pub accounts: Accounts,
+}
+
 /// A part of the system that cannot answer now, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unavailable(pub String);
@@ -93,6 +102,8 @@ pub struct ApiState<S> {
     pub readiness: Arc<dyn Fn() -> Readiness + Send + Sync>,
     /// The books of a workspace.
     pub books: BooksOf,
+    /// The base as a whole, a little while ago.
+    pub surveyed: Arc<ArcSwap<Surveyed>>,
     /// Who answers questions about the past; `None` where no archive is kept.
     pub past: Option<Arc<dyn Past>>,
     /// What is running.

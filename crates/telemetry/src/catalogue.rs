@@ -73,6 +73,15 @@ impl Metric {
         self.labels.iter().find(|label| label.name == name)
     }
 
+    /// The values of the closed label `name`; none for any other.
+    #[must_use]
+    pub fn closed(&self, name: &str) -> &'static [&'static str] {
+        match self.label(name).map(|label| label.values) {
+            Some(Values::Closed(values)) => values,
+            Some(Values::Bounded { .. }) | None => &[],
+        }
+    }
+
     /// Most distinct values of the label `name` (0 when there is no such label).
     pub(crate) fn bound(&self, name: &str) -> usize {
         match self.label(name).map(|label| label.values) {
@@ -113,6 +122,20 @@ const fn bounded(name: &'static str, max: usize, from: &'static str) -> Label {
 }
 
 const WORKSPACE: Label = bounded("workspace", 1000, "workspaces that sent an event");
+const CURRENCY: Label = bounded("currency", 16, "currencies in which customers pay");
+const TIER: Label = closed("tier", &["A", "B", "C"]);
+const ATTRITION: Label = closed("attrition", &["0", "0.3", "0.5", "0.7"]);
+const PHASE: Label = closed(
+    "phase",
+    &[
+        "opened",
+        "acknowledged",
+        "resolved",
+        "closed",
+        "resatisfied",
+        "reopened",
+    ],
+);
 const DESTINATION: Label = bounded("destination", 100, "destinations of the configuration");
 const SOURCE: Label = bounded("source", 100, "kafka sources of the configuration");
 const ROLE: Label = closed("role", &["in_force", "candidate"]);
@@ -341,6 +364,10 @@ catalogue! {
             "held_out_returned", "held_out_lost", "held_out_recalled"])],
         "How flags came to their end, held-out customers apart.",
         "recalled rising: purchases arrive late, look at the source. The shares of returned, treated and held out, show the effect.";
+    BAND_CHANGES = "vigie_band_changes_total", Kind::Counter, Count,
+        [bounded("band", 8, "bands of the configuration"), closed("direction", &["up", "down"])],
+        "Customers whose score came to another band, which destinations that subscribe to score.band are told.",
+        "up of attrition or churn far above down: the base drifts away. Both high: hysteresis is too small, or edges are too near.";
 
     MODEL_INFO = "vigie_model_info", Kind::Gauge, Count,
         [bounded("model", 32, "models put in force by this process"), bounded("policies", 32, "policies put in force by this process")],
@@ -364,6 +391,33 @@ catalogue! {
     CHURN_LOG_LOSS = "vigie_churn_log_loss", Kind::Gauge, Count, [ROLE],
         "Mean log loss of the same predictions; 0 while there are none.",
         "The candidate's clearly below that of the model in force over weeks: `vigie model promote`.";
+
+    PORTFOLIO_CUSTOMERS = "vigie_portfolio_customers", Kind::Gauge, Count,
+        [WORKSPACE, closed("stage", &["prospect", "new", "active", "slowing", "at_risk", "lapsed", "won_back", "lost",
+            "do_not_contact"])],
+        "Customers of this process's partitions by stage of the life cycle; the changes of a day are the flows.",
+        "at_risk or lapsed growing faster than new: more is lost than won. `vigie report losses` says why.";
+    PORTFOLIO_TIER_CUSTOMERS = "vigie_portfolio_tier_customers", Kind::Gauge, Count, [WORKSPACE, CURRENCY, TIER, ATTRITION],
+        "Customers who have bought, by Pareto tier of their current value (A: the first 80 % of it, B: the next 15 %) and by attrition, from the level in the label on.",
+        "Tier A with attrition 0.7 growing: those who bring most are leaving. `vigie report portfolio` names them.";
+    PORTFOLIO_VALUE = "vigie_portfolio_value", Kind::Gauge, Count, [WORKSPACE, CURRENCY, TIER, ATTRITION],
+        "Margin to be expected of these customers in the coming year, in major units of the currency.",
+        "Falling while customers stay: they fall silent. A jump: a model or its costs changed.";
+    PORTFOLIO_AT_STAKE = "vigie_portfolio_at_stake", Kind::Gauge, Count, [WORKSPACE, CURRENCY, TIER, ATTRITION],
+        "What of the value of these customers is lost if they go, in major units of the currency.",
+        "What relances are there for: compare with their costs in `vigie report policies`.";
+    PORTFOLIO_EQUITY = "vigie_portfolio_equity", Kind::Gauge, Count, [WORKSPACE, CURRENCY, TIER, ATTRITION],
+        "Customer equity: lifetime value of these customers, discounted, in major units of the currency.",
+        "Its change by day is what was won less what drifted away.";
+    COMPLAINTS = "vigie_complaints", Kind::Gauge, Count, [WORKSPACE, PHASE],
+        "Customers with a complaint, by the phase that it is in.",
+        "opened growing: answers do not keep up. resolved and closed far above resatisfied: nobody asks again.";
+    COMPLAINT_AGE = "vigie_complaint_age_seconds", Kind::Gauge, Seconds, [WORKSPACE, PHASE],
+        "For how long the oldest of these complaints has been in that phase; 0 when there is none.",
+        "opened beyond the promise of the policy on complaint-age: somebody waits who was told that they would not.";
+    PORTFOLIO_COUNTED = "vigie_portfolio_counted_seconds", Kind::Gauge, Seconds, [],
+        "The instant that the numbers of the portfolio hold for, in seconds since 1970. They are counted anew in rounds that take at most a fiftieth of the time.",
+        "Standing still for hours: the base is large, or the log says why rounds fail.";
 
     DELIVERIES = "vigie_deliveries_total", Kind::Counter, Count,
         [DESTINATION, closed("outcome", &["delivered", "failed", "dropped", "parked"])],

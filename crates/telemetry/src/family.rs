@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::catalogue::{Metric, Values};
+use crate::catalogue::Metric;
 
 /// The label value that stands for all values beyond the bound.
 pub(crate) const OTHER: &str = "other";
@@ -79,10 +79,7 @@ pub(crate) struct ByName<H> {
 
 impl<H> ByName<H> {
     pub(crate) fn new(metric: &'static Metric, label: &str, make: impl Fn(&'static str) -> H) -> ByName<H> {
-        let values = match metric.label(label).map(|label| label.values) {
-            Some(Values::Closed(values)) => values,
-            Some(Values::Bounded { .. }) | None => &[],
-        };
+        let values = metric.closed(label);
         ByName {
             handles: values.iter().map(|value| (*value, make(value))).collect(),
         }

@@ -13,6 +13,7 @@ use metrics::{Counter, Gauge, Histogram};
 use crate::catalogue::{self, Metric};
 use crate::exporter::Registry;
 use crate::family::{ByName, ByValue, Family};
+use crate::portfolio::PortfolioMetrics;
 use crate::stopwatch::Stopwatch;
 
 /// Declares a closed label: the enum, its label values, and the array of handles that it indexes.
@@ -212,6 +213,8 @@ pub struct Metrics {
     pub model: ModelMetrics,
     /// What came of predictions.
     pub calibration: CalibrationMetrics,
+    /// The base: stages, tiers, equity.
+    pub portfolio: PortfolioMetrics,
     /// The disk of the data directory.
     pub disk: DiskMetrics,
     /// Canaries.
@@ -243,6 +246,7 @@ impl Metrics {
             relance: RelanceMetrics::register(registry),
             model: ModelMetrics::register(registry),
             calibration: CalibrationMetrics::register(registry),
+            portfolio: PortfolioMetrics::register(registry),
             disk: DiskMetrics::register(registry),
             canary: CanaryMetrics::register(registry),
             delivery: DeliveryMetrics::register(registry),
@@ -632,17 +636,19 @@ pub struct RelanceMetrics {
     flags: Family<ByValue<Counter>>,
     refusals: Family<ByValue<Counter>>,
     ends: Family<ByValue<Counter>>,
+    moves: Family<ByValue<Counter>>,
 }
 
 impl RelanceMetrics {
     fn register(registry: &Arc<Registry>) -> RelanceMetrics {
-        let by_policy = |metric: &'static Metric, label: &'static str, values: Vec<&'static str>| {
+        let by = |metric: &'static Metric, what: &'static str, label: &'static str, values: Vec<&'static str>| {
             let registry = Arc::clone(registry);
-            Family::new(metric.bound("policy"), move |policy| {
+            Family::new(metric.bound(what), move |name| {
                 let values = values.iter();
-                ByValue::new(values.map(|value| registry.counter(metric, &[("policy", policy), (label, *value)])))
+                ByValue::new(values.map(|value| registry.counter(metric, &[(what, name), (label, *value)])))
             })
         };
+        let by_policy = |metric, label, values| by(metric, "policy", label, values);
         let decisions = Decision::ALL.iter().map(|decision| decision.as_str()).collect();
         let reasons = RefusalReason::ALL.iter().map(|reason| reason.as_str()).collect();
         let ends = FlagEnd::ALL.iter().map(|end| end.as_str()).collect();
@@ -650,6 +656,7 @@ impl RelanceMetrics {
             flags: by_policy(&catalogue::FLAGS, "decision", decisions),
             refusals: by_policy(&catalogue::RELANCE_REFUSALS, "reason", reasons),
             ends: by_policy(&catalogue::FLAG_ENDS, "end", ends),
+            moves: by(&catalogue::BAND_CHANGES, "band", "direction", vec!["up", "down"]),
         }
     }
 
@@ -671,6 +678,13 @@ impl RelanceMetrics {
     /// `count` flags of `policy` came to this `end`.
     pub fn ended(&self, policy: &str, end: FlagEnd, count: u64) {
         if let Some(counter) = self.ends.get(policy).at(end as usize) {
+            counter.increment(count);
+        }
+    }
+
+    /// `count` customers came to a higher band, or to a lower one.
+    pub fn moved(&self, band: &str, up: bool, count: u64) {
+        if let Some(counter) = self.moves.get(band).at(usize::from(!up)) {
             counter.increment(count);
         }
     }
@@ -934,6 +948,7 @@ fn float(value: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use crate::portfolio::{Portfolio, Tiers};
     use std::collections::BTreeSet;
 
     use super::*;
@@ -996,6 +1011,11 @@ mod tests {
         }
         metrics.model.in_force("m@1", "p@1", second);
         metrics.disk.room(1, 2);
+        let base = Portfolio {
+            currencies: [("EUR".to_owned(), Tiers::default())].into(),
+            ..Portfolio::default()
+        };
+        metrics.portfolio.counted(second, &[("acme".to_owned(), base)].into());
         metrics.canary.seen(second);
         metrics.canary.lost();
         for outcome in Delivered::ALL {
@@ -1008,6 +1028,7 @@ mod tests {
         for end in FlagEnd::ALL {
             metrics.relance.ended("win-back", *end, 1);
         }
+        metrics.relance.moved("risk", true, 1);
     }
 
     fn exporter() -> Exporter {

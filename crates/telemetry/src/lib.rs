@@ -36,6 +36,7 @@ mod family;
 mod handles;
 pub mod logging;
 pub mod page;
+mod portfolio;
 mod stopwatch;
 
 pub use behind::Behind;
@@ -45,4 +46,5 @@ pub use handles::{
     DeliveryMetrics, DiskMetrics, EventMetrics, FlagEnd, HttpMetrics, Judged, LogMetrics, Metrics, ModelMetrics,
     Outcome, PipelineMetrics, RefusalReason, RelanceMetrics, StatusClass, StoreMetrics,
 };
+pub use portfolio::{Portfolio, PortfolioMetrics, Tiers};
 pub use stopwatch::{Lap, Stopwatch};

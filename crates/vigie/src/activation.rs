@@ -5,7 +5,7 @@
 //! It never decides what is valid (`vigie-relance`, `vigie-scoring`), and never touches a worker: a worker learns of a change
 //! as of any other record.
 
-use crate::auditor::problem;
+use crate::answers::{Door, problem, problem_with, unavailable};
 use crate::backends::AnyStore;
 use crate::clocks::Clock;
 use crate::config::Config;
@@ -24,7 +24,7 @@ use std::future::Future;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use vigie_event::{CustomerKey, Partition, Timestamp, Workspace};
-use vigie_ingestion::keys::{KeyKind, Keys};
+use vigie_ingestion::keys::Keys;
 use vigie_pipeline::Active;
 use vigie_relance::{PolicySet, Rehearsal};
 use vigie_scoring::{CustomerState, Model};
@@ -132,21 +132,7 @@ impl Activation {
     }
 
     fn admin(&self, headers: &HeaderMap) -> Result<Workspace, Box<Response>> {
-        let key = vigie_ingestion::http::presented_key(headers);
-        let ring = self.keys.current();
-        match key.and_then(|key| ring.find(&key)) {
-            Some(found) if found.kind == KeyKind::Admin => Ok(found.workspace.clone()),
-            Some(_) => Err(Box::new(problem(
-                StatusCode::FORBIDDEN,
-                "key_scope",
-                "policies need an admin key",
-            ))),
-            None => Err(Box::new(problem(
-                StatusCode::UNAUTHORIZED,
-                "unauthenticated",
-                "send an admin key as Authorization: Bearer <key>",
-            ))),
-        }
+        Door::admin("policies").enter(&self.keys, headers)
     }
 }
 
@@ -167,16 +153,9 @@ fn checked(model: &str, policies: &str) -> Result<Active, Vec<String>> {
 }
 
 fn invalid(faults: &[String]) -> Response {
-    let body = json!({
-        "type": "urn:vigie:problem:policies_invalid", "title": "Unprocessable Entity", "status": 422,
-        "code": "policies_invalid", "detail": "nothing was changed", "faults": faults,
-    });
-    let kind = [(axum::http::header::CONTENT_TYPE, "application/problem+json")];
-    (StatusCode::UNPROCESSABLE_ENTITY, kind, body.to_string()).into_response()
-}
-
-fn unavailable(error: &anyhow::Error) -> Response {
-    problem(StatusCode::SERVICE_UNAVAILABLE, "unavailable", &format!("{error:#}"))
+    let faults = json!({"faults": faults});
+    let (status, code) = (StatusCode::UNPROCESSABLE_ENTITY, "policies_invalid");
+    problem_with(status, code, "nothing was changed", faults)
 }
 
 async fn on_reload(State(own): State<Activation>, headers: HeaderMap) -> Response {

@@ -1,12 +1,14 @@
 //! The audits of a running server: one of a few partitions in turn, every hour, and one on request (`POST /v1/audit`). The
 //! oracle says what is different; this file only decides when it looks and who is told.
 
+pub(crate) use crate::answers::problem;
+use crate::answers::{Door, unavailable};
 use crate::backends::AnyStore;
 use crate::config::Config;
 use crate::past::{Service, audit};
 use anyhow::{Context, Result};
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -15,8 +17,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use vigie_audit::{Report, Sample, Verdict};
-use vigie_event::Workspace;
-use vigie_ingestion::keys::{KeyKind, Keys};
+use vigie_ingestion::keys::Keys;
 use vigie_store::Store;
 use vigie_telemetry::{AuditVerdict, Metrics};
 
@@ -163,7 +164,7 @@ async fn on_request(
     headers: HeaderMap,
     wanted: Result<Query<Wanted>, axum::extract::rejection::QueryRejection>,
 ) -> Response {
-    let workspace = match admin(&keys, &headers) {
+    let workspace = match Door::admin("audits").enter(&keys, &headers) {
         Ok(workspace) => workspace,
         Err(response) => return *response,
     };
@@ -199,45 +200,6 @@ async fn on_request(
             });
             Json(answer).into_response()
         }
-        Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, "unavailable", &format!("{error:#}")),
+        Err(error) => unavailable(&error),
     }
-}
-
-/// The workspace of the request's admin key.
-fn admin(keys: &Keys, headers: &HeaderMap) -> Result<Workspace, Box<Response>> {
-    let refused = || {
-        problem(
-            StatusCode::UNAUTHORIZED,
-            "unauthenticated",
-            "send an admin key as Authorization: Bearer <key>",
-        )
-    };
-    let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let (scheme, key) = value.and_then(|value| value.split_once(' ')).unwrap_or_default();
-    let ring = keys.current();
-    match ring.find(key.trim()).filter(|_| scheme.eq_ignore_ascii_case("bearer")) {
-        Some(credential) if credential.kind == KeyKind::Admin => Ok(credential.workspace.clone()),
-        Some(_) => Err(Box::new(problem(
-            StatusCode::FORBIDDEN,
-            "key_scope",
-            "audits need an admin key",
-        ))),
-        None => Err(Box::new(refused())),
-    }
-}
-
-pub(crate) fn problem(status: StatusCode, code: &str, detail: &str) -> Response {
-    let body = serde_json::json!({
-        "type": format!("urn:vigie:problem:{code}"),
-        "title": status.canonical_reason().unwrap_or_default(),
-        "status": status.as_u16(),
-        "detail": detail,
-        "code": code,
-    });
-    (
-        status,
-        [(header::CONTENT_TYPE, "application/problem+json")],
-        body.to_string(),
-    )
-        .into_response()
 }

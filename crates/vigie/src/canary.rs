@@ -18,7 +18,7 @@ use vigie_store::Store;
 use vigie_telemetry::Metrics;
 
 /// The workspace of canaries. Names of configured workspaces cannot be told from it, so it is a name that nobody takes.
-const WORKSPACE: &str = "vigie-canaries";
+pub(crate) const WORKSPACE: &str = "vigie-canaries";
 /// Canaries, in turn: enough that every one of the usual 64 partitions has some.
 const CANARIES: i64 = 512;
 /// Longest wait for a score.

@@ -75,7 +75,7 @@ enum Command {
         #[command(flatten)]
         remote: RemoteArgs,
     },
-    /// Ask in SQL about events, customers, flags and dead letters
+    /// Ask in SQL about events, customers, companies, flags and dead letters
     Sql(commands_past::Sql),
     /// How a customer's scores came about: events, contributions, flags and refusals
     Explain(commands_past::Explain),

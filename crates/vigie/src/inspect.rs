@@ -6,8 +6,9 @@
 //! journal of dead letters, score changes from the customer's history. Everything on the page that came from outside is
 //! escaped, and the page runs no script and loads nothing but the console's own style sheet. It changes nothing.
 
-use crate::auditor::problem;
+use crate::answers::{Door, problem};
 use crate::backends::AnyStore;
+use crate::html::escape;
 use crate::past::Service;
 use axum::Router;
 use axum::extract::{Path, Query, State};
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use vigie_enrichment::Judge;
 use vigie_event::{DAY_MS, PersonId, RejectCode, Signal, Suppression, TimeVerdict, Timestamp, Workspace};
 use vigie_ingestion::dead_letters::Stored;
-use vigie_ingestion::keys::{KeyKind, Keys};
+use vigie_ingestion::keys::Keys;
 use vigie_serve::{Past, PastError, Period, Question};
 
 /// What the routes add to the OpenAPI document.
@@ -76,27 +77,11 @@ type Asked = Result<Query<Wanted>, axum::extract::rejection::QueryRejection>;
 /// The workspace of the request's admin key and what is asked. A browser sends the key as the
 /// password that it asks its user for.
 fn allowed(keys: &Keys, headers: &HeaderMap, asked: Asked) -> Result<(Workspace, Wanted), Box<Response>> {
-    let key = vigie_ingestion::http::presented_key(headers);
-    let credential = key.and_then(|key| keys.current().find(&key));
-    let workspace = match credential {
-        Some(credential) if credential.kind == KeyKind::Admin => credential.workspace.clone(),
-        Some(_) => {
-            return Err(Box::new(problem(
-                StatusCode::FORBIDDEN,
-                "key_scope",
-                "inspection needs an admin key",
-            )));
-        }
-        None => {
-            let detail = "send an admin key as Authorization: Bearer <key>; in a browser, as the password with an empty user name";
-            let mut response = problem(StatusCode::UNAUTHORIZED, "unauthenticated", detail);
-            let ask = HeaderValue::from_static(
-                "Basic realm=\"vigie: no user name, an admin key as the password\", charset=\"UTF-8\"",
-            );
-            let _none = response.headers_mut().insert(header::WWW_AUTHENTICATE, ask);
-            return Err(Box::new(response));
-        }
+    let door = Door {
+        browsers: true,
+        ..Door::admin("inspections")
     };
+    let workspace = door.enter(keys, headers)?;
     let wanted = asked.ok().and_then(|Query(wanted)| wanted.checked());
     let wanted = wanted.ok_or_else(|| {
         let detail =
@@ -142,7 +127,7 @@ async fn list(State((past, keys)): State<Shared>, headers: HeaderMap, asked: Ask
     let mut body = format!(
         "<h1>Last events of {}</h1><p class=\"soft\">As of {now}. Accepted events of the last day, newest first; \
          <a href=\"?refresh=5\">look again every 5 seconds</a> · <a href=\"?output=json\">JSON</a></p>",
-        escaped(workspace.as_str())
+        escape(workspace.as_str())
     );
     body += "<section><h2>Accepted</h2>";
     body += &table(
@@ -277,8 +262,8 @@ fn text<'a>(value: &'a Value, field: &str) -> &'a str {
 fn shown(value: &Value, field: &str) -> String {
     match value.get(field) {
         None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => escaped(text),
-        Some(other) => escaped(&other.to_string()),
+        Some(Value::String(text)) => escape(text),
+        Some(other) => escape(&other.to_string()),
     }
 }
 
@@ -302,7 +287,7 @@ fn folded(text: &str) -> String {
     format!(
         "<details><summary>{} bytes</summary><pre>{}{more}</pre></details>",
         text.len(),
-        escaped(cut)
+        escape(cut)
     )
 }
 
@@ -316,9 +301,9 @@ fn event_row(event: &Value) -> String {
     } else {
         "stage slowing"
     };
-    let mut became = format!("<span class=\"{class}\">{}</span>", escaped(decision));
+    let mut became = format!("<span class=\"{class}\">{}</span>", escape(decision));
     if let Some(hint) = event.get("hint").and_then(Value::as_str) {
-        let _ = write!(became, "<br><span class=\"soft\">{}</span>", escaped(hint));
+        let _ = write!(became, "<br><span class=\"soft\">{}</span>", escape(hint));
     }
     if decision == "applied" {
         let _ = write!(became, "<br><a href=\"/inspect/{place}\">scores before and after</a>");
@@ -465,21 +450,6 @@ fn no_store(mut response: Response) -> Response {
         .headers_mut()
         .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, private"));
     response
-}
-
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out += "&amp;",
-            '<' => out += "&lt;",
-            '>' => out += "&gt;",
-            '"' => out += "&quot;",
-            '\'' => out += "&#39;",
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

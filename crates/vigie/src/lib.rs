@@ -4,6 +4,7 @@
 //! what an event means, how a score is computed and whom to contact is decided in the crates below.
 
 mod activation;
+mod answers;
 mod auditor;
 mod backends;
 mod backup;
@@ -22,6 +23,7 @@ mod doctor;
 mod doors;
 mod fitting;
 mod gauges;
+mod html;
 mod importing;
 mod inspect;
 mod keyfile;
@@ -38,6 +40,7 @@ mod roles;
 mod server;
 mod sources;
 mod status;
+mod survey;
 mod topics;
 mod waiting;
 mod watch;

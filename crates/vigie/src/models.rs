@@ -5,7 +5,7 @@
 //! this file. The configuration stays what it was: a promoted model keeps its place until the configuration names another.
 //! What the API scores with follows the store, in every process.
 
-use crate::auditor::problem;
+use crate::answers::{Door, problem, unavailable};
 use crate::backends::{AnyLog, AnyStore};
 use crate::cli::{Failure, Format, RemoteArgs, print};
 use crate::client::Server;
@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
 use vigie_event::Offset;
-use vigie_ingestion::keys::{KeyKind, Keys};
+use vigie_ingestion::keys::Keys;
 use vigie_pipeline::{Active, in_force, put_in_force};
 use vigie_scoring::{MAX_CANDIDATE_BYTES, Model};
 
@@ -197,20 +197,7 @@ impl Models {
     }
 
     fn allowed(&self, headers: &HeaderMap) -> Result<(), Box<Response>> {
-        let key = vigie_ingestion::http::presented_key(headers);
-        match key.and_then(|key| self.keys.current().find(&key)) {
-            Some(credential) if credential.kind == KeyKind::Admin => Ok(()),
-            Some(_) => Err(Box::new(problem(
-                StatusCode::FORBIDDEN,
-                "key_scope",
-                "models need an admin key",
-            ))),
-            None => Err(Box::new(problem(
-                StatusCode::UNAUTHORIZED,
-                "unauthenticated",
-                "send an admin key as Authorization: Bearer <key>",
-            ))),
-        }
+        Door::admin("models").enter(&self.keys, headers).map(drop)
     }
 
     async fn answer(&self, headers: &HeaderMap, change: Change) -> Response {
@@ -220,7 +207,7 @@ impl Models {
         match self.change(change).await {
             Ok(Ok(active)) => Json(shown(&active.model)).into_response(),
             Ok(Err(why)) => problem(StatusCode::CONFLICT, "no_change", why),
-            Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, "unavailable", &format!("{error:#}")),
+            Err(error) => unavailable(&error),
         }
     }
 }

@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use vigie_delivery::{Answer, Destination, Exit, Failure, HttpExit, Kind, Parcel, envelope};
+use vigie_delivery::{Answer, Destination, Exit, Failure, HttpExit, Kind, Parcel, Told, envelope};
 use vigie_event::{CustomerKey, PersonId};
 use vigie_kafka::outputs::{OutputError, OutputOptions, Outputs, RelanceMessage};
 use vigie_store::{CustomerWrite, StoreError};
@@ -108,10 +108,13 @@ pub(crate) fn destination(config: &Config) -> Result<Option<Destination>> {
         url: url.parse().with_context(|| format!("the brokers {brokers}"))?,
         headers: Vec::new(),
         workspaces: BTreeSet::new(),
+        // Scores have a topic of their own.
+        events: BTreeSet::from([Told::Flagged]),
         policies: BTreeSet::new(),
         timeout: config.kafka.append_timeout,
         concurrency: CONCURRENCY,
         rate: 10_000,
+        daily_capacity: None,
         max_age: Duration::from_hours(7 * 24),
         allow_private: Vec::new(),
         ca: None,

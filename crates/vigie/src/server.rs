@@ -30,6 +30,7 @@ use crate::report;
 use crate::reserve;
 use crate::roles::{Role, Roles};
 use crate::sources;
+use crate::survey::Surveyor;
 use crate::waiting::{Waiting, bind};
 use crate::watch::Watcher;
 use anyhow::{Context, Result, anyhow};
@@ -61,7 +62,7 @@ use vigie_pipeline::{
 };
 use vigie_relance::PolicySet;
 use vigie_scoring::Model;
-use vigie_serve::{Access, ApiState, Books, BooksOf, Build, Readiness};
+use vigie_serve::{Access, ApiState, Books, BooksOf, Build, Readiness, Surveyed};
 use vigie_telemetry::{BuildInfo, Exporter, Metrics};
 
 /// Time between two looks at whether the log and the worker are well.
@@ -289,6 +290,21 @@ pub(crate) async fn start(config: &Config, clock: Clock, roles: &Roles) -> Resul
             router = router.merge(models.clone().routes());
         }
     }
+    let surveyed: Arc<ArcSwap<Surveyed>> = Arc::default();
+    if let Some(store) = store
+        .as_ref()
+        .filter(|_| roles.has(Role::Worker) || roles.has(Role::Api))
+    {
+        let surveyor = Surveyor {
+            store: Arc::clone(store),
+            active: Arc::clone(&snapshot),
+            status: roles.has(Role::Worker).then(|| working.clone()),
+            seen: roles.has(Role::Api).then(|| Arc::clone(&surveyed)),
+            clock: Arc::clone(&clock),
+            metrics: metrics.clone(),
+        };
+        drop(tokio::spawn(surveyor.run(until(stopping.clone()))));
+    }
     let mut deliveries = None;
     if let Some(store) = store.as_ref().filter(|_| roles.has(Role::Deliverer)) {
         let started = Deliveries::start(&deliveries::Parts {
@@ -370,7 +386,7 @@ pub(crate) async fn start(config: &Config, clock: Clock, roles: &Roles) -> Resul
                 .merge(inspect::routes(past.clone(), Arc::clone(&ring)))
                 .merge(privacy.routes())
                 .merge(report::routes(past.clone(), Arc::clone(&ring)))
-                .merge(vigie_serve::router(api(&past, &ring, books, &is_ready)));
+                .merge(vigie_serve::router(api(&past, &ring, books, &surveyed, &is_ready)));
         }
     }
     if !roles.has(Role::Api) {
@@ -600,6 +616,7 @@ fn api(
     past: &Service<AnyStore>,
     ring: &Arc<Keys>,
     books: BooksOf,
+    surveyed: &Arc<ArcSwap<Surveyed>>,
     readiness: &Arc<dyn Fn() -> Readiness + Send + Sync>,
 ) -> ApiState<AnyStore> {
     let ring = Arc::clone(ring);
@@ -607,6 +624,7 @@ fn api(
         store: Arc::clone(&past.store),
         active: Arc::clone(&past.active),
         clock: Arc::clone(&past.clock),
+        surveyed: Arc::clone(surveyed),
         past: Some(Arc::new(past.clone())),
         authorize: Arc::new(move |key| match ring.current().find(key) {
             Some(credential) if credential.kind == KeyKind::Read => Access::Read(credential.workspace.clone()),

@@ -1,4 +1,4 @@
-//! The tables whose rows the caller supplies when a question names them: `customers`, `flags`, `dead_letters`.
+//! The tables whose rows the caller supplies when a question names them: `customers`, `accounts`, `flags`, `dead_letters`.
 //!
 //! It owns their columns and nothing else: what a score or a flag is, its owner knows. Rows are asked for once for
 //! each question, also when it names a table several times, so that one answer speaks of one moment.
@@ -57,13 +57,42 @@ pub struct CustomerRow {
     pub last_purchase_day: Option<Day>,
     /// Days with a sign of life.
     pub active_days: u32,
+    /// The company that the customer belongs to.
+    pub account: Option<String>,
     /// The moment that the scores are of.
     pub as_of: Timestamp,
     /// Version of the model.
     pub model: String,
 }
 
-/// One relance flag.
+/// One company as of a moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AccountRow {
+    /// The company's workspace.
+    pub workspace: Workspace,
+    /// Its id.
+    pub account: String,
+    /// How many customers belong to it.
+    pub members: u32,
+    /// Those of them who make up four fifths of its activity.
+    pub key_contacts: u32,
+    /// Mean attrition by share in the activity.
+    pub attrition: Option<f64>,
+    /// 1 when it is about to be lost, else 0.
+    pub at_risk: u32,
+    /// The key contact who drifts most.
+    pub most_drifting: Option<String>,
+    /// The currency that it is worth most in.
+    pub currency: Option<String>,
+    /// Margin to be expected in the coming year, in major units.
+    pub current_value: Option<f64>,
+    /// What of it is at stake.
+    pub at_stake: Option<f64>,
+    /// The moment that the scores are of.
+    pub as_of: Timestamp,
+}
+
+/// One relance flag, or a notice that a score came to another band.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FlagRow {
     /// 32 hexadecimal digits.
@@ -76,7 +105,7 @@ pub struct FlagRow {
     pub policy: String,
     /// Version of the policy.
     pub policy_version: String,
-    /// `flagged` or `held_out`.
+    /// `flagged`, `held_out`, `recalled` or `band_changed`.
     pub kind: String,
     /// Which score reached the threshold: `attrition`, `churn-90`…
     pub score: String,
@@ -126,6 +155,11 @@ pub trait Live: Send + Sync + 'static {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
+    /// Rows of `accounts`.
+    fn accounts<'a>(&'a self, _scope: Option<&'a Workspace>) -> LiveRows<'a, AccountRow> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
     /// Rows of `flags`.
     fn flags<'a>(&'a self, _scope: Option<&'a Workspace>) -> LiveRows<'a, FlagRow> {
         Box::pin(std::future::ready(Ok(Vec::new())))
@@ -147,6 +181,7 @@ impl Live for NoLive {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Table {
     Customers,
+    Accounts,
     Flags,
     DeadLetters,
 }
@@ -192,8 +227,27 @@ fn customers(rows: &[CustomerRow]) -> Vec<Column> {
         ("last_activity", true, time(rows, |row| row.last_activity)),
         ("last_purchase_day", true, Arc::new(last_purchase)),
         ("active_days", false, Arc::new(active_days)),
+        ("account", true, text(rows, |row| row.account.as_deref())),
         ("as_of", false, time(rows, |row| Some(row.as_of))),
         ("model", false, text(rows, |row| Some(&row.model))),
+    ]
+}
+
+fn accounts(rows: &[AccountRow]) -> Vec<Column> {
+    let count =
+        |value: fn(&AccountRow) -> u32| -> ArrayRef { Arc::new(rows.iter().map(value).collect::<UInt32Array>()) };
+    vec![
+        ("workspace", false, text(rows, |row| Some(row.workspace.as_str()))),
+        ("account", false, text(rows, |row| Some(&row.account))),
+        ("members", false, count(|row| row.members)),
+        ("key_contacts", false, count(|row| row.key_contacts)),
+        ("attrition", true, float(rows, |row| row.attrition)),
+        ("at_risk", false, count(|row| row.at_risk)),
+        ("most_drifting", true, text(rows, |row| row.most_drifting.as_deref())),
+        ("currency", true, text(rows, |row| row.currency.as_deref())),
+        ("current_value", true, float(rows, |row| row.current_value)),
+        ("at_stake", true, float(rows, |row| row.at_stake)),
+        ("as_of", false, time(rows, |row| Some(row.as_of))),
     ]
 }
 
@@ -247,6 +301,7 @@ impl Table {
     fn name(self) -> &'static str {
         match self {
             Self::Customers => "customers",
+            Self::Accounts => "accounts",
             Self::Flags => "flags",
             Self::DeadLetters => "dead_letters",
         }
@@ -256,6 +311,7 @@ impl Table {
     pub(super) fn schema(self) -> SchemaRef {
         let columns = match self {
             Self::Customers => customers(&[]),
+            Self::Accounts => accounts(&[]),
             Self::Flags => flags(&[]),
             Self::DeadLetters => dead_letters(&[]),
         };
@@ -273,6 +329,11 @@ impl Table {
                 let mut rows = live.customers(scope).await.map_err(failed)?;
                 rows.retain(|row| visible(&row.workspace));
                 customers(&rows)
+            }
+            Self::Accounts => {
+                let mut rows = live.accounts(scope).await.map_err(failed)?;
+                rows.retain(|row| visible(&row.workspace));
+                accounts(&rows)
             }
             Self::Flags => {
                 let mut rows = live.flags(scope).await.map_err(failed)?;

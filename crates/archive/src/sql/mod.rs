@@ -1,4 +1,4 @@
-//! Questions in SQL about events, customers, flags and dead letters.
+//! Questions in SQL about events, customers, companies, flags and dead letters.
 //!
 //! It only ever answers: no statement that changes, creates, copies or sets anything is planned, no file or address
 //! can be named, and a question that is bound to a workspace is planned over that workspace's files alone. Limits of
@@ -16,7 +16,7 @@ mod live;
 
 pub use answer::{Answer, ColumnInfo, Format};
 pub use filter::Filter;
-pub use live::{CustomerRow, DeadLetterRow, FlagRow, Live, LiveRows, NoLive};
+pub use live::{AccountRow, CustomerRow, DeadLetterRow, FlagRow, Live, LiveRows, NoLive};
 
 use crate::ArchiveError;
 use crate::archive::Archive;
@@ -41,7 +41,7 @@ use std::time::Duration;
 use vigie_event::{Timestamp, Workspace};
 
 /// The tables, in the order in which they are listed.
-const TABLES: [&str; 4] = ["events", "customers", "flags", "dead_letters"];
+const TABLES: [&str; 5] = ["events", "customers", "accounts", "flags", "dead_letters"];
 /// Stack of the thread that plans: planning recurses over expressions, whose depth [`guard`] bounds.
 const PLANNING_STACK: usize = 64 << 20;
 
@@ -93,7 +93,7 @@ impl Database {
         }
     }
 
-    /// With rows for `customers`, `flags` and `dead_letters`, which are empty otherwise.
+    /// With rows for `customers`, `accounts`, `flags` and `dead_letters`, which are empty otherwise.
     #[must_use]
     pub fn with_live(mut self, live: Arc<dyn Live>) -> Self {
         self.live = live;
@@ -143,6 +143,7 @@ impl Database {
         let schemas = [
             events::shown_schema(),
             live::Table::Customers.schema(),
+            live::Table::Accounts.schema(),
             live::Table::Flags.schema(),
             live::Table::DeadLetters.schema(),
         ];
@@ -181,6 +182,7 @@ impl Database {
         let mut tables: Vec<(&str, Arc<dyn TableProvider>)> = vec![("events", Arc::new(view))];
         for (name, table) in [
             ("customers", live::Table::Customers),
+            ("accounts", live::Table::Accounts),
             ("flags", live::Table::Flags),
             ("dead_letters", live::Table::DeadLetters),
         ] {

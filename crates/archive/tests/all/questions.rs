@@ -44,6 +44,7 @@ fn customer(of: &str, id: &str, attrition: f64) -> CustomerRow {
         last_activity: None,
         last_purchase_day: Some(Day(20_777)),
         active_days: 4,
+        account: None,
         as_of: Timestamp(NOON),
         model: "m1".to_owned(),
     }
@@ -476,7 +477,7 @@ fn live_tables_are_asked_only_when_named_and_once() {
         assert!(csv(&database, joined).await.starts_with("customer,n\nc1,"));
         let all = "SELECT * FROM customers WHERE customer = 'c1'";
         let expected = "shop,c1,0.5,0.25,,0.5,,0.75,active,3,12345,EUR,2026-11-20T12:00:00Z,,2026-11-20,4,\
-                        2026-11-20T12:00:00Z,m1\n";
+                        ,2026-11-20T12:00:00Z,m1\n";
         assert!(
             csv(&database, all).await.ends_with(expected),
             "{}",
@@ -586,7 +587,7 @@ fn mistakes_are_explained() {
             ("SELECT custmer FROM events", "customer"),
             (
                 "SELECT * FROM event",
-                "the tables are events, customers, flags, dead_letters",
+                "the tables are events, customers, accounts, flags, dead_letters",
             ),
             ("SELECT nonsense(1)", "nonsense"),
             ("SELECT count(*) FROM events WHERE amount > 'x'", ""),

@@ -139,7 +139,7 @@ fn a_flag_that_is_missing_repeated_or_altered_is_found() {
     let report = damaged.audit_all(&records);
     assert_eq!((report.counts.flag_extra, report.counts.total()), (1, 1), "{report}");
 
-    let altered: [fn(&mut vigie_relance::Flag); 6] = [
+    let altered: [fn(&mut vigie_relance::Flag); 7] = [
         // Reading the value above may have been off by its last bit, so another one is flipped.
         |flag| flag.score.value = f64::from_bits(flag.score.value.to_bits() ^ 8),
         |flag| {
@@ -158,10 +158,15 @@ fn a_flag_that_is_missing_repeated_or_altered_is_found() {
         |flag| {
             flag.kind = match flag.kind {
                 vigie_relance::FlagKind::Flagged => vigie_relance::FlagKind::HeldOut,
-                vigie_relance::FlagKind::HeldOut | vigie_relance::FlagKind::Recalled => {
-                    vigie_relance::FlagKind::Flagged
-                }
+                _ => vigie_relance::FlagKind::Flagged,
             }
+        },
+        |flag| {
+            flag.band = Some(vigie_relance::BandMove {
+                from: "a".to_owned(),
+                to: "b".to_owned(),
+                up: true,
+            });
         },
     ];
     for alter in altered {

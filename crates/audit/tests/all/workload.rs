@@ -128,10 +128,15 @@ fn policy(dice: &mut Dice, index: u64) -> String {
         dice.pick(&[0, 1, 30, 3650]),
         dice.pick(&[0.0, 0.5]),
     );
+    let reward = dice.percent(50);
     for line in [
-        "window-days = 9\n",
         "target = \"activity\"\n",
         "within-hours = 5\n",
+        if reward {
+            "play = \"reward\"\nwindow-days = 90\n"
+        } else {
+            "window-days = 9\n"
+        },
         "where = \"purchases > 1 OR revenue_minor / 100 > active_days\"\n",
         "max-cost = 1.0\n",
     ] {
@@ -164,6 +169,18 @@ fn policy(dice: &mut Dice, index: u64) -> String {
         );
     }
     text
+}
+
+/// A band of any kind.
+fn band(dice: &mut Dice, index: u64) -> String {
+    let score = dice.pick(&["attrition", "churn-30", "churn-90", "stage", "revenue"]);
+    let edges = match score {
+        "stage" => "",
+        "revenue" => dice.pick(&["edges = [50, 200.5, 1000]\n", "edges = [0.01]\n"]),
+        _ => dice.pick(&["", "edges = [0.5]\n", "edges = [0.2, 0.22, 0.6, 0.95]\n"]),
+    };
+    let hysteresis = dice.pick(&[0.0, 0.05, 0.3]);
+    format!("[[band]]\nname = \"b{index}\"\nscore = \"{score}\"\n{edges}hysteresis = {hysteresis}\n")
 }
 
 impl Maker {
@@ -250,7 +267,7 @@ impl Maker {
         for section in [
             "[calendar]\ntime-zone = \"Asia/Kolkata\"\nquiet-hours = \"14:00-12:00\"\nquiet-days = [\"sunday\", \"monday\"]\n",
             "[money]\ncurrency = \"EUR\"\nmargin = 0.5\nacquisition-cost = 30\n",
-            "[pressure]\nmax-contacts = 2\nwindow-days = 40\ngap-days = 1\nsuspend-days = 9\n[pressure.channels]\nemail = 1\n",
+            "[pressure]\nmax-contacts = 2\nwindow-days = 40\ngap-days = 1\nsuspend-days = 9\nreward-gap-days = 200\n[pressure.channels]\nemail = 1\n",
         ] {
             if dice.percent(40) {
                 policies.push_str(section);
@@ -258,6 +275,9 @@ impl Maker {
         }
         for index in 0..dice.below(4) {
             policies.push_str(&policy(dice, index));
+        }
+        for index in 0..dice.below(3) {
+            policies.push_str(&band(dice, index));
         }
         Control::Activate {
             at: Timestamp(self.now),
@@ -336,7 +356,7 @@ impl Maker {
             sent_at,
             received_at,
             money,
-            order: None,
+            order: (signal == Signal::Group && dice.percent(90)).then(|| dice.pick(&["acme", "bolt"]).into()),
             consent,
             client: Client {
                 user_agent: dice.percent(40).then(|| dice.pick(&AGENTS).into()),

@@ -239,7 +239,8 @@ impl<S: Store> LaneHandle<S> {
                             Redelivery::Ids(ids) => ids.contains(&flag.id),
                             _ => true,
                         };
-                        if wanted && flag.wants_contact() {
+                        let told = flag.told().is_some_and(|told| self.shared.events.contains(&told));
+                        if wanted && told {
                             changes.push(again(number, flag.id, flag.customer_hash(), flag.raised_at));
                         }
                     }

@@ -277,3 +277,99 @@ async fn a_rebuilt_store_with_other_numbers_stops_the_lane_until_it_is_told_wher
         "what waited kept its place; behind the third, all again"
     );
 }
+
+#[tokio::test]
+async fn bands_and_recalls_go_to_those_who_subscribe_in_their_place_among_the_flags() {
+    let stage = Stage::new(|_, _| OK).await;
+    let notice = |number, customer, kind: &str| {
+        let mut body = flag(number, customer, START);
+        body["kind"] = kind.into();
+        body["band"] = serde_json::json!({"from": "0.3", "to": "0.5", "up": true});
+        body
+    };
+    let raised = [
+        notice(1, "C1", "band_changed"),
+        flag(2, "C1", START),
+        notice(3, "C1", "recalled"),
+        notice(4, "C1", "band_changed"),
+        notice(5, "C2", "held_out"),
+    ];
+    stage.flags.raise(raised).await;
+    let told = |name: &str, events: &str| {
+        let receiver = Receiver::new(&stage.hand, |_, _| OK);
+        let more = format!("events = {events}");
+        let lane = stage.lane_to(destination(name, "https://example.com/", &more), receiver.clone());
+        (lane, receiver)
+    };
+    for (name, events, expected) in [
+        ("crm", r#"["relance.flagged"]"#, vec![2]),
+        ("cdp", r#"["score.band"]"#, vec![1, 4]),
+        ("desk", r#"["relance.*"]"#, vec![2, 3]),
+        ("all", r#"["*"]"#, vec![1, 2, 3, 4]),
+    ] {
+        let (lane, receiver) = told(name, events);
+        stage.settle(&lane).await;
+        // On request the same.
+        let opened = lane
+            .handle()
+            .redeliver(&Redelivery::Range(1, 5), stage.hand.now())
+            .await
+            .unwrap();
+        assert_eq!(opened, expected.len(), "{name}");
+        stage.settle(&lane).await;
+        let arrived: Vec<FlagId> = receiver.arrived().into_iter().map(|(id, _)| id).collect();
+        let expected: Vec<FlagId> = expected.into_iter().map(id).collect();
+        assert_eq!(arrived, expected, "{name}");
+        assert_eq!(receiver.calls.lock().unwrap().len(), 2 * expected.len(), "{name}");
+    }
+    // A change waits behind the flag that it follows.
+    let stage = Stage::new(move |parcel, _| if parcel.id == id(1) { BROKEN } else { OK }).await;
+    stage
+        .flags
+        .raise([
+            flag(1, "C1", START),
+            notice(2, "C1", "band_changed"),
+            notice(3, "C2", "band_changed"),
+        ])
+        .await;
+    let lane = stage.lane_to(
+        destination("crm", "https://example.com/", "events = [\"*\"]"),
+        stage.receiver.clone(),
+    );
+    stage.play(&lane, START.plus_ms(HOUR)).await;
+    assert_eq!(stage.receiver.ids(), BTreeSet::from([id(3)]));
+}
+
+#[tokio::test]
+async fn a_days_capacity_is_kept_over_restarts_and_the_rest_waits_for_tomorrow() {
+    let stage = Stage::new(|parcel, _| if parcel.id == id(2) { BROKEN } else { OK }).await;
+    stage
+        .flags
+        .raise((1..=7).map(|number| flag(number, &format!("C{number}"), START)))
+        .await;
+    let open = || {
+        let to = destination("crm", "https://example.com/", "daily-capacity = 3\nconcurrency = 2");
+        stage.lane_to(to, stage.receiver.clone())
+    };
+    let lane = open();
+    stage.settle(&lane).await;
+    // What fails takes no room.
+    assert_eq!(stage.receiver.ids(), BTreeSet::from([id(1), id(3), id(4)]));
+    drop(lane);
+    let lane = open();
+    stage.play(&lane, START.plus_ms(HOUR)).await;
+    assert_eq!(stage.receiver.ids().len(), 3, "the same day");
+    let tomorrow = vigie_event::Day(START.day().0 + 1).start();
+    stage.play(&lane, tomorrow.plus_ms(HOUR)).await;
+    assert_eq!(
+        stage.receiver.ids(),
+        BTreeSet::from([id(1), id(3), id(4), id(5), id(6), id(7)])
+    );
+    let calls = stage.receiver.calls.lock().unwrap();
+    assert!(
+        calls
+            .iter()
+            .filter(|(_, of, ..)| *of >= id(5))
+            .all(|(at, ..)| *at >= tomorrow)
+    );
+}

@@ -33,15 +33,21 @@ async fn attempts_keep_the_schedule_and_then_the_flag_is_parked_and_never_lost()
     stage.flags.raise([flag(1, "C1", START)]).await;
     let lane = stage.lane();
     stage.play(&lane, START.plus_ms(120 * HOUR)).await;
+    // Until the lane fails, the attempts are those of the schedule; afterwards a probe comes whenever half an hour was quiet.
     let attempts = stage.receiver.attempts(1);
-    assert_eq!(attempts.len(), 10);
-    for (pair, seconds) in attempts.windows(2).zip(SPEC) {
-        let share = pair[1].ms_since(pair[0]) as f64 / (seconds * 1_000) as f64;
+    let gaps: Vec<i64> = attempts.windows(2).map(|pair| pair[1].ms_since(pair[0])).collect();
+    let (first, probed) = gaps.split_at(4);
+    for (gap, seconds) in first.iter().zip(SPEC) {
+        let share = *gap as f64 / (seconds * 1_000) as f64;
         assert!((0.8..=1.21).contains(&share), "{seconds} s became {share} of it");
     }
+    assert!(probed.iter().all(|gap| *gap <= 1_800_000), "{gaps:?}");
+    let whole = attempts[attempts.len() - 1].ms_since(START) as f64 / (76.0 * HOUR as f64);
+    assert!((0.8..=1.21).contains(&whole), "parked after {whole} of the schedule");
     let status = lane.handle().status();
     assert_eq!((status.parked, status.open, status.counts.parked), (1, 0, 1));
     assert_eq!(status.first_parked[0].id, id(1).to_string());
+    assert_eq!(status.first_parked[0].attempts, 10, "probes are none");
     assert_eq!(status.last_failure.as_deref(), Some("status 500"));
     // It is still parked after a restart, and goes out under its own id when asked for.
     drop(lane);
@@ -135,6 +141,23 @@ async fn a_hundred_thousand_flags_wait_in_the_store_and_not_in_memory() {
     );
     let journal = stage.dir.path().join("crm").join("shop.journal");
     assert!(std::fs::metadata(journal).unwrap().len() < 4 << 20);
+}
+
+/// Flags that wait alone are not left to the end of their schedule when the receiver is back, and probing them costs them none
+/// of their attempts.
+#[tokio::test]
+async fn what_waits_alone_goes_out_soon_after_the_receiver_is_back() {
+    for hours in [20, 40, 55] {
+        let back = START.plus_ms(hours * HOUR);
+        let stage = Stage::new(move |_, now| if now < back { BROKEN } else { OK }).await;
+        let raised = (1..=30).map(|number| flag(number, &format!("C{}", number % 7), START));
+        stage.flags.raise(raised).await;
+        let lane = stage.lane();
+        stage.play(&lane, back.plus_ms(31 * 60_000)).await;
+        assert_eq!(stage.receiver.ids(), (1..=30).map(id).collect(), "{hours}");
+        assert!(in_order(&stage.receiver.arrived()), "{hours}");
+        assert_eq!(lane.handle().status().parked, 0, "{hours}");
+    }
 }
 
 #[tokio::test]

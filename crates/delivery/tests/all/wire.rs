@@ -314,3 +314,16 @@ async fn presets_send_their_body_and_their_key() {
     assert_eq!(body["identifiers"]["ext_id"], "C\"1\\");
     assert_eq!(body["event_properties"]["score"], 0.71);
 }
+
+#[test]
+fn notices_have_types_of_their_own() {
+    for (kind, expected) in [
+        ("recalled", "customer.relance.recalled"),
+        ("band_changed", "customer.score.band"),
+    ] {
+        let mut parcel = parcel(7, "C1");
+        parcel.flag["kind"] = kind.into();
+        let body: serde_json::Value = serde_json::from_slice(&vigie_delivery::envelope(&parcel)).unwrap();
+        assert_eq!(body["type"], expected);
+    }
+}

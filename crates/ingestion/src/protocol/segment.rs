@@ -352,6 +352,8 @@ pub fn read_one(
         None
     };
     let order = match optional_id(properties.order_id, "properties.order_id")? {
+        // Which company somebody belongs to; one that cannot be a company's id says nothing.
+        _ if signal == Signal::Group => optional_id(message.group_id, "groupId").ok().flatten(),
         Some(order) => Some(order),
         None => optional_id(properties.order_id_camel, "properties.orderId")?,
     };

@@ -73,6 +73,7 @@ async fn the_node_client() {
     let signals: Vec<_> = events.iter().map(|event| event.signal).collect();
     assert_eq!(signals, [Signal::ProductView, Signal::Alias, Signal::Group]);
     assert_eq!(events[1].person.previous.as_deref(), Some("old-7"));
+    assert_eq!(events[2].order.as_deref(), Some("g"), "the company");
 }
 
 /// @segment/analytics-next 1.84 in a page: short path, `text/plain`, Origin, page and user agent in the context.

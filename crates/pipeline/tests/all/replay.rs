@@ -17,7 +17,8 @@ use vigie_telemetry::Metrics;
 
 const BASE: i64 = 1_770_000_000_000;
 const PARTITIONS: u16 = 3;
-const EAGER: &str = "[[policy]]\nid = \"early\"\nscore = \"attrition\"\nthreshold = 0.3\ncooldown-days = 5\n\n[[policy]]\nid = \"churn\"\nscore = \"churn-30\"\nthreshold = 0.5\n\n[policy.eligible]\nmin-purchase-days = 2\n";
+const EAGER: &str = "[[policy]]\nid = \"early\"\nscore = \"attrition\"\nthreshold = 0.3\ncooldown-days = 5\n\n[[policy]]\nid = \"churn\"\nscore = \"churn-30\"\nthreshold = 0.5\n\n[policy.eligible]\nmin-purchase-days = 2\n\
+    [[band]]\nname = \"risk\"\nscore = \"attrition\"\n[[band]]\nname = \"life\"\nscore = \"stage\"\n[[band]]\nname = \"tier\"\nscore = \"revenue\"\nedges = [100]\n";
 
 /// Events of a few people with pauses of up to months, repeated ones, links, and refusals.
 fn history(seed: &[(u8, u8, u16)]) -> Vec<Event> {

@@ -10,6 +10,7 @@
 //! | `ledger ID` | where each policy stands with a customer, and how often they were contacted | one line each |
 //! | `plan` | how the contact of the last flag is to be made | when, how, what for, why |
 //! | `books` | the books | one line |
+//! | `account ID` | the company that a customer belongs to | one line |
 //! | `ask ID` | what each policy would decide now, had it never decided about the customer | one line each |
 //! | `stage ID` | stage of the life cycle | one line |
 //! | `policies` … `end` | starts afresh with these policies | |
@@ -65,6 +66,22 @@ impl Stage {
             self.flags_seen = sequence;
             let flag: Flag = serde_json::from_slice(&body).unwrap();
             let kind = flag.kind.label().replace('_', " ");
+            if let Some(moved) = &flag.band {
+                writeln!(
+                    out,
+                    "> {kind}: {} from {} to {} of {} at {}, {} {:.6} at {:.6}",
+                    flag.customer,
+                    moved.from,
+                    moved.to,
+                    flag.policy,
+                    flag.raised_at,
+                    flag.score.kind,
+                    flag.score.value,
+                    flag.score.threshold
+                )
+                .unwrap();
+                continue;
+            }
             writeln!(
                 out,
                 "> {kind}: {} by {} at {}, {} {:.6}",
@@ -222,6 +239,7 @@ impl Stage {
                         Decision::Flag { flag, .. } => (flag.policy, flag.kind.label().replace('_', " ")),
                         Decision::Refused { policy, reason } => (policy, format!("refused: {}", reason.label())),
                         Decision::Ended { policy, phase, .. } => (policy, phase.label().to_owned()),
+                        Decision::Moved { flag, .. } => (flag.policy, "moved".to_owned()),
                     })
                     .collect();
                 for policy in &active.policies.policies {
@@ -235,6 +253,13 @@ impl Stage {
                 let state = self.sim.customer(&Self::key(rest)).await.unwrap().unwrap();
                 let stage = assess(&state, &Model::shipped().unwrap(), self.sim.now()).stage;
                 writeln!(out, "> {}", LifeStage::of(&state, stage, self.sim.now()).label()).unwrap();
+            }
+            "account" => {
+                let state = self.sim.customer(&Self::key(rest)).await.unwrap().unwrap();
+                match &state.account {
+                    Some(account) => writeln!(out, "> {} since {}", account.id, account.at).unwrap(),
+                    None => writeln!(out, "> none").unwrap(),
+                }
             }
             "books" => {
                 let books = self

@@ -33,7 +33,8 @@ use vigie_telemetry::Metrics;
 const BASE: i64 = 1_770_000_000_000;
 const PARTITIONS: u16 = 3;
 const SEEDS: u64 = 10_000;
-const EAGER: &str = "[[policy]]\nid = \"early\"\nscore = \"attrition\"\nthreshold = 0.35\ncooldown-days = 3\n\n[[policy]]\nid = \"churn\"\nscore = \"churn-30\"\nthreshold = 0.5\n\n[policy.eligible]\nmin-purchase-days = 2\n";
+const EAGER: &str = "[[policy]]\nid = \"early\"\nscore = \"attrition\"\nthreshold = 0.35\ncooldown-days = 3\n\n[[policy]]\nid = \"churn\"\nscore = \"churn-30\"\nthreshold = 0.5\n\n[policy.eligible]\nmin-purchase-days = 2\n\
+    [[band]]\nname = \"risk\"\nscore = \"attrition\"\n[[band]]\nname = \"life\"\nscore = \"stage\"\n[[band]]\nname = \"tier\"\nscore = \"revenue\"\nedges = [100]\n";
 
 /// A store whose next commit may fail, with or without effect.
 #[derive(Debug, Clone)]

@@ -6,6 +6,7 @@
 //!
 //! Length: one section after the other, as the file has them: what is read, its range, its fault.
 
+use super::bands::{self, BandEntry};
 use super::places::Places;
 use super::{
     Calendar, Economics, Eligible, Group, Level, Measure, Offer, Play, Policy, PolicySet, Pressure, QuietHours,
@@ -94,6 +95,8 @@ struct File {
     pressure: PressureEntry,
     #[serde(default)]
     outage: Vec<OutageEntry>,
+    #[serde(default)]
+    band: Vec<BandEntry>,
 }
 
 #[derive(Deserialize, Default)]
@@ -140,6 +143,7 @@ struct PressureEntry {
     window_days: Option<u32>,
     gap_days: Option<u32>,
     suspend_days: Option<u32>,
+    reward_gap_days: Option<u32>,
     channels: BTreeMap<String, u32>,
 }
 
@@ -241,9 +245,9 @@ struct Common {
 }
 
 /// Where faults go, each behind its place in the file.
-struct Faults<'a> {
+pub(super) struct Faults<'a> {
     places: Places<'a>,
-    found: Vec<String>,
+    pub(super) found: Vec<String>,
 }
 
 pub(super) fn parse(text: &str) -> Result<PolicySet, PolicyError> {
@@ -285,6 +289,7 @@ pub(super) fn parse(text: &str) -> Result<PolicySet, PolicyError> {
         }
         policies.extend(entry.validated(&common, &mut at));
     }
+    let bands = bands::validated(file.band, &mut names, common.economics.currency, &mut faults);
     if !faults.found.is_empty() {
         return Err(PolicyError::Values(faults.found));
     }
@@ -303,6 +308,7 @@ pub(super) fn parse(text: &str) -> Result<PolicySet, PolicyError> {
         economics,
         pressure,
         outages,
+        bands,
     })
 }
 
@@ -318,7 +324,7 @@ fn syntax(error: &toml::de::Error) -> String {
 
 impl Faults<'_> {
     /// A fault in one of several sections of one header.
-    fn section(&mut self, (header, nth): (&str, usize), key: &str, what: &dyn std::fmt::Display) {
+    pub(super) fn section(&mut self, (header, nth): (&str, usize), key: &str, what: &dyn std::fmt::Display) {
         let place = self.places.key(None, (header, nth), key);
         let name = header.trim_matches(['[', ']']);
         self.found.push(format!("{place}{name}: {what}"));
@@ -536,6 +542,12 @@ impl PressureEntry {
             window_days: number("window-days", self.window_days, default.window_days, 1..=365),
             gap_days: number("gap-days", self.gap_days, default.gap_days, 0..=365),
             suspend_days: number("suspend-days", self.suspend_days, default.suspend_days, 0..=365),
+            reward_gap_days: number(
+                "reward-gap-days",
+                self.reward_gap_days,
+                default.reward_gap_days,
+                0..=3650,
+            ),
             channels: BTreeMap::new(),
         };
         for (name, most) in self.channels {
@@ -926,7 +938,7 @@ fn check_terms(terms: &Terms, score: Measure, fault: &mut dyn FnMut(&str, String
     }
 }
 
-fn first_eight(digest: &[u8]) -> u64 {
+pub(super) fn first_eight(digest: &[u8]) -> u64 {
     digest
         .iter()
         .take(8)
@@ -975,6 +987,7 @@ mod tests {
             "[pressure]",
             "[[calendar.group]]",
             "[[outage]]",
+            "[[band]]",
             "[policy.eligible]",
             "[policy.stop]",
             "[[policy.channel]]",

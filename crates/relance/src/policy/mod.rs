@@ -1,6 +1,7 @@
 //! Policies as they decide: who may be flagged, when, through which channels, at what cost, and what it is to be judged by.
 //! [`file`] reads them from TOML; this file never reads a text and never looks at a customer's record.
 
+mod bands;
 mod file;
 mod places;
 mod settings;
@@ -8,6 +9,7 @@ mod settings;
 pub use file::PolicyError;
 pub use settings::{Calendar, Economics, Group, Pressure, QuietHours, Zone};
 
+use crate::band::Band;
 use crate::outage::Outage;
 use crate::predicate::Predicate;
 use crate::row::Row;
@@ -346,6 +348,8 @@ pub struct PolicySet {
     pub pressure: Pressure,
     /// Sources that were silent, or are.
     pub outages: Vec<Outage>,
+    /// Scores whose bands are told.
+    pub bands: Vec<Band>,
 }
 
 impl PolicySet {

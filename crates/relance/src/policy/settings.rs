@@ -150,6 +150,14 @@ pub struct Pressure {
     pub suspend_days: u32,
     /// Most contacts within the window per channel.
     pub channels: BTreeMap<Channel, u32>,
+    /// Days after a reward without another, whichever policy gives it: loyalty that is bought is none (R83). 0: no limit.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub reward_gap_days: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference over")]
+fn is_zero(days: &u32) -> bool {
+    *days == 0
 }
 
 impl Default for Pressure {
@@ -160,6 +168,7 @@ impl Default for Pressure {
             gap_days: 3,
             suspend_days: 7,
             channels: BTreeMap::new(),
+            reward_gap_days: 0,
         }
     }
 }

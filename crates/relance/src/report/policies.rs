@@ -74,10 +74,10 @@ pub struct Watch {
 
 impl Watch {
     /// A flag as it was raised. `rule` is the policy of its version, where it is still known; without it a window of sixty
-    /// days and purchases count. `None` for notices that take a flag back, and for flags that cannot be read.
+    /// days and purchases count. `None` for notices, and for flags that cannot be read.
     #[must_use]
     pub fn new(flag: &Flag, rule: Option<Arc<Rule>>) -> Option<Self> {
-        if flag.kind == FlagKind::Recalled {
+        if !flag.kind.is_raised() {
             return None;
         }
         let raised = Timestamp::parse(&flag.raised_at).ok()?;

@@ -383,6 +383,62 @@ proptest! {
     }
 }
 
+proptest! {
+    /// Silence changes a band at the due time and never before it, each time under another id, until nothing is due.
+    #[test]
+    fn no_band_is_left_before_the_due_time(
+        days in proptest::collection::vec(0i64..200, 1..12),
+        score in prop_oneof![Just("attrition"), Just("churn-90"), Just("stage")],
+        hysteresis in 0.0..0.2f64,
+    ) {
+        let band = format!("[[band]]\nname = \"b\"\nscore = \"{score}\"\nhysteresis = {hysteresis}");
+        let (model, set, id) = (Model::shipped().unwrap(), PolicySet::parse(&band).unwrap(), key("u"));
+        let mut state = CustomerState::default();
+        days.iter().for_each(|day| buy(&mut state, &id, START + day * DAY_MS + 37));
+        let mut now = Timestamp(START + days.iter().max().unwrap() * DAY_MS + 37);
+        // The first place is noted and not told.
+        prop_assert!(at(&set, &id, &mut state, &model, now).is_empty());
+        let mut told = std::collections::BTreeSet::new();
+        while let Some(when) = due(&set, &id, &state, &model, now) {
+            prop_assert!(when > now);
+            prop_assert!(at(&set, &id, &mut state, &model, when.plus_ms(-1)).is_empty());
+            let decisions = at(&set, &id, &mut state, &model, when);
+            let [Decision::Moved { id: notice, flag }] = decisions.as_slice() else {
+                panic!("{decisions:?}")
+            };
+            prop_assert!(flag.band.as_ref().is_some_and(|moved| moved.up && moved.from != moved.to));
+            prop_assert!(told.insert(*notice));
+            now = when;
+        }
+        prop_assert!(at(&set, &id, &mut state, &model, now.plus_ms(3000 * DAY_MS)).is_empty());
+    }
+}
+
+#[test]
+fn nobody_who_refuses_profiling_is_followed_until_they_allow_it_again() {
+    let band = "[[band]]\nname = \"b\"\nscore = \"attrition\"";
+    let (model, set, id) = (Model::shipped().unwrap(), PolicySet::parse(band).unwrap(), key("u"));
+    let mut state = regular(&id);
+    let now = Timestamp(START + 63 * DAY_MS + 1);
+    assert!(at(&set, &id, &mut state, &model, now).is_empty());
+    let crossing = due(&set, &id, &state, &model, now).unwrap();
+    consent(&mut state, Purpose::Profiling, ConsentState::Refused, now.0);
+    assert!(at(&set, &id, &mut state, &model, crossing).is_empty());
+    // What was held back is not asked for again by silence, only by an event.
+    assert_eq!(due(&set, &id, &state, &model, crossing), None);
+    consent(&mut state, Purpose::Profiling, ConsentState::Granted, crossing.0);
+    let decisions = at(&set, &id, &mut state, &model, crossing.plus_ms(5));
+    assert!(
+        matches!(decisions.as_slice(), [Decision::Moved { .. }]),
+        "{decisions:?}"
+    );
+    // An anonymous visitor has no record with anybody.
+    let nobody = CustomerKey::new(id.workspace.clone(), PersonId::anonymous("u").unwrap());
+    let mut state = regular(&id);
+    let _ = at(&set, &nobody, &mut state, &model, now);
+    assert!(state.bands.is_empty());
+}
+
 #[test]
 fn a_source_that_was_silent_delays_a_flag_by_as_long_and_nobody_else() {
     let model = Model::shipped().unwrap();

@@ -1,13 +1,14 @@
 //! Reports: counted by hand for few customers, and planted effects found again from flags and events of many.
 
-use super::{START, act, buy, key, regular};
+use super::{START, act, buy, consent, key, regular};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use vigie_event::{Channel, Currency, DAY_MS, FlagId, Signal, Timestamp};
+use vigie_event::{AccountId, Channel, ConsentState, Currency, DAY_MS, FlagId, Purpose, Signal, Timestamp};
 use vigie_relance::report::losses::{self, Foresight, Known, Raised};
 use vigie_relance::report::policies::{Compared, Policies, Rule, Seen, Watch, report};
 use vigie_relance::report::portfolio;
-use vigie_relance::{Flag, FlagKind, FlagScore, LifeStage, Plan, PolicySet};
+use vigie_relance::{Census, Flag, FlagKind, FlagScore, LifeStage, Plan, PolicySet, Tally};
+use vigie_scoring::state::Account;
 use vigie_scoring::{CustomerState, Model, ScoreKind, first_crossing};
 
 const SEEDS: u64 = 200;
@@ -45,6 +46,7 @@ fn flag(number: u64, customer: &str, held_out: bool, at: i64) -> Flag {
         customer_benefit: "b".into(),
         segment: None,
         recalls: None,
+        band: None,
         plan: Plan {
             channel: Some("phone".into()),
             at_stake_minor: Some(1_000),
@@ -326,6 +328,80 @@ fn the_portfolio_adds_up_and_its_fifth_is_the_most_valuable_one() {
             .all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1)
     );
     assert_eq!(own.curve.last(), Some(&(1.0, 1.0)));
+}
+
+#[test]
+fn the_census_is_the_portfolio_in_cells_and_adds_up() {
+    let model = Model::shipped().unwrap();
+    let now = Timestamp(START + 400 * DAY_MS);
+    let mut whole = Census::default();
+    let mut parts = [Census::default(), Census::default()];
+    let mut exact = portfolio::Builder::new(&model, now);
+    for n in 0..400u64 {
+        let name = format!("c{n}");
+        // A few buy much more often than the rest; some have been silent for long.
+        let step = if n % 10 == 0 { 7 } else { 60 };
+        let last = 400 - (n % 7) as i64 * 40;
+        let days: Vec<i64> = (0..last).step_by(step).collect();
+        let (key, mut state) = bought(&name, &days);
+        if n % 5 == 0 {
+            let id = AccountId::new(&format!("company-{}", n % 3)).unwrap();
+            state.note_account(Account { at: now, id });
+        }
+        whole.note(&key, &state, &model, now);
+        parts[(n % 2) as usize].note(&key, &state, &model, now);
+        exact.add(&key, &state);
+    }
+    let [mut sum, other] = parts;
+    sum.merge(other);
+    let (sums, wholes) = (sum.bases.values().next().unwrap(), whole.bases.values().next().unwrap());
+    assert!(sums.stages().eq(wholes.stages()));
+    assert_eq!(sum.accounts, whole.accounts);
+    let exact = exact.finish();
+    for (stage, count) in wholes.stages() {
+        assert_eq!(
+            count,
+            exact.stages.get(stage.label()).copied().unwrap_or(0),
+            "{stage:?}"
+        );
+    }
+    let of = &exact.currencies[0];
+    let (_, tiers) = wholes.currencies().next().unwrap();
+    let (_, merged) = sums.currencies().next().unwrap();
+    let near = |a: f64, b: f64, slack: f64| (a - b).abs() <= slack * b.abs().max(1.0);
+    let all = |field: fn(&Tally) -> f64| tiers.iter().flatten().map(field).sum::<f64>();
+    assert_eq!(all(|tally| tally.customers as f64), of.all.customers as f64);
+    assert!(near(all(|tally| tally.current), of.all.current, 1e-9));
+    assert!(near(all(|tally| tally.lifetime), of.all.lifetime, 1e-9));
+    assert!(near(all(|tally| tally.at_stake), of.all.at_stake, 1e-9));
+    for ((ours, theirs), merged) in tiers.iter().zip(&of.tiers).zip(&merged) {
+        for ((tally, sums), merged) in ours.iter().zip(&theirs.bands).zip(merged) {
+            // A border is known to a cell: those within it may count to either side.
+            assert!(tally.customers.abs_diff(sums.customers) <= 40, "{tally:?} {sums:?}");
+            assert_eq!(tally.customers, merged.customers);
+            assert!(near(tally.current, merged.current, 1e-9));
+        }
+    }
+    assert!(tiers[0].iter().map(|tally| tally.current).sum::<f64>() >= 0.75 * of.all.current);
+    let members: usize = whole
+        .accounts
+        .after(&bought("x", &[1]).0.workspace, None)
+        .map(|(_, who)| who.len())
+        .sum();
+    assert_eq!(members, 80);
+}
+
+#[test]
+fn who_refuses_profiling_is_counted_and_not_looked_at() {
+    let (model, now) = (Model::shipped().unwrap(), Timestamp(START + 400 * DAY_MS));
+    let (key, mut state) = bought("c", &[0, 30, 60]);
+    consent(&mut state, Purpose::Profiling, ConsentState::Refused, now.0);
+    let mut census = Census::default();
+    census.note(&key, &state, &model, now);
+    let base = census.bases.values().next().unwrap();
+    let counted: Vec<_> = base.stages().filter(|(_, count)| *count > 0).collect();
+    assert_eq!(counted, [(LifeStage::DoNotContact, 1)]);
+    assert_eq!(base.currencies().count(), 0);
 }
 
 #[test]

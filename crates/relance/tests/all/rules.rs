@@ -61,6 +61,9 @@ fn every_rule_stands_once_and_what_it_names_exists() {
         "nobody-is-worth-a-loss",
         "recognition-and-romance",
         "stages-of-a-life",
+        "scores-come-to-other-bands",
+        "rewards-are-rationed",
+        "companies-by-their-contacts",
     ] {
         assert!(named.iter().any(|name| *name == scenario), "{scenario}");
     }

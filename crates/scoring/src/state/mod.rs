@@ -11,6 +11,7 @@ mod ledger;
 mod part;
 mod purchases;
 mod sorted;
+mod standing;
 mod wire;
 
 pub use calendar::{Calendar, SESSION_GAP_S, Session, WINDOW_DAYS as CALENDAR_DAYS};
@@ -18,12 +19,13 @@ pub use ledger::{Contact, Course, Ledger, MAX_CONTACTS, Phase, PolicyState, Rais
 pub use part::{Observation, Part, Recency, WEEK_HOURS};
 pub use purchases::{MAX_CURRENCIES, Purchases, Totals, WINDOW_DAYS as PURCHASE_DAYS};
 pub use sorted::SortedMap;
+pub use standing::{Account, InBand};
 pub use wire::{CodecError, VERSION};
 
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use vigie_event::{ConsentState, PersonId, Purpose, RecentIds, Timestamp};
+use vigie_event::{ConsentState, PersonId, PolicyId, Purpose, RecentIds, Timestamp};
 
 /// Identities that one record may hold parts of; see [`CustomerState::fold`] for what happens beyond.
 pub const MAX_PARTS: usize = 64;
@@ -82,6 +84,11 @@ pub struct CustomerState {
     pub refreshed: Option<Refreshed>,
     /// Receipt time of the newest record folded. Never falls. Merge: the later.
     pub last_received: Timestamp,
+    /// Where the customer stands in each band that the policies in force watch; bounded by the number of configured bands.
+    /// Written by the relance crate. Merge: the greater.
+    pub bands: BTreeMap<PolicyId, InBand>,
+    /// The company that the customer belongs to, as said last. Merge: the later, then the greater.
+    pub account: Option<Account>,
 }
 
 /// Whether an observation was taken in.
@@ -145,6 +152,18 @@ impl CustomerState {
         self.rank = self.rank.max(other.rank);
         self.refreshed = self.refreshed.max(other.refreshed);
         self.last_received = self.last_received.max(other.last_received);
+        for (band, theirs) in &other.bands {
+            let ours = self.bands.entry(band.clone()).or_insert(*theirs);
+            *ours = (*ours).max(*theirs);
+        }
+        if other.account > self.account {
+            self.account.clone_from(&other.account);
+        }
+    }
+
+    /// Notes to which company the customer belongs: the latest word counts, whatever the order of arrival.
+    pub fn note_account(&mut self, said: Account) {
+        self.account = self.account.take().max(Some(said));
     }
 
     /// Notes what the person said about a purpose: the latest word counts, whatever the order of arrival.

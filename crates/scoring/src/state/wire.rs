@@ -1,8 +1,9 @@
 //! The canonical bytes of a customer record.
 //!
 //! Layout: one version byte, then [postcard](https://postcard.jamesmunns.com/wire-format) 1.x of the wire structures
-//! below (days and instants as differences, sparse maps as pairs). Version 4 is written. Version 2, whose
-//! event ids had whole seconds, and version 1, whose ledger had no courses of flags besides, are read. These structures are the format: changing one, or a type that they embed (`RecentIds`, `Ledger`, `ConsentRecord`, `Refreshed`), needs a new
+//! below (days and instants as differences, sparse maps as pairs). Version 4 is written: [`WireState`] and [`WireTail`]. Version
+//! 2, which has no tail and whose event ids have whole seconds, and version 1, whose ledger had no courses of flags besides, are
+//! read. These structures are the format: changing one, or a type that they embed (`RecentIds`, `Ledger`, `ConsentRecord`, `Refreshed`), needs a new
 //! version and a new fixture. A reader that meets an unknown version, a broken invariant or bytes left over returns an
 //! error; it never guesses and never takes damage for a new customer.
 
@@ -10,13 +11,13 @@ use super::calendar::DAY_S;
 use super::ledger::LedgerV1;
 use super::part::Fields;
 use super::{
-    Calendar, ConsentRecord, CustomerState, Ledger, Part, Purchases, Recency, Refreshed, Session, SortedMap, Totals,
-    WEEK_HOURS,
+    Account, Calendar, ConsentRecord, CustomerState, InBand, Ledger, Part, Purchases, Recency, Refreshed, Session,
+    SortedMap, Totals, WEEK_HOURS,
 };
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use vigie_event::{Channel, Currency, Day, PersonId, Purpose, RecentIds, RecentIdsBySecond, Signal, Timestamp};
+use vigie_event::{Channel, Currency, Day, PersonId, PolicyId, Purpose, RecentIds, RecentIdsBySecond, Signal, Timestamp};
 
 /// The version that is written. Two versions differ in two bits at least, so that a flipped bit makes none of another: there
 /// is no version 3.
@@ -51,6 +52,13 @@ struct WireState<'a, R, L> {
     rank: Option<u16>,
     refreshed: Option<Refreshed>,
     last_received: Timestamp,
+}
+
+/// What came later.
+#[derive(Default, Serialize, Deserialize)]
+struct WireTail<'a> {
+    bands: Cow<'a, BTreeMap<PolicyId, InBand>>,
+    account: Cow<'a, Option<Account>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -121,27 +129,35 @@ pub(super) fn encode(state: &CustomerState) -> Vec<u8> {
     };
     // Writing to a growing Vec fails only for types whose length is unknown beforehand, of which there are none; and
     // bytes that came out empty would be refused by `decode`, not read as a new customer.
+    let tail = WireTail {
+        bands: Cow::Borrowed(&state.bands),
+        account: Cow::Borrowed(&state.account),
+    };
     let mut bytes = Vec::with_capacity(TYPICAL_BYTES);
     bytes.push(VERSION);
-    postcard::to_extend(&wire, bytes).unwrap_or_default()
+    postcard::to_extend(&(wire, tail), bytes).unwrap_or_default()
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<CustomerState, CodecError> {
     let (version, body) = bytes.split_first().ok_or(CodecError::Empty)?;
     match *version {
-        VERSION => decode_body::<RecentIds, Ledger>(body).ok_or(CodecError::Body),
-        2 => decode_body::<RecentIdsBySecond, Ledger>(body).ok_or(CodecError::Body),
-        1 => decode_body::<RecentIdsBySecond, LedgerV1>(body).ok_or(CodecError::Body),
+        VERSION => decode_body::<RecentIds, Ledger>(body, true).ok_or(CodecError::Body),
+        2 => decode_body::<RecentIdsBySecond, Ledger>(body, false).ok_or(CodecError::Body),
+        1 => decode_body::<RecentIdsBySecond, LedgerV1>(body, false).ok_or(CodecError::Body),
         other => Err(CodecError::Version(other)),
     }
 }
 
-fn decode_body<'a, R, L>(body: &'a [u8]) -> Option<CustomerState>
+fn decode_body<'a, R, L>(body: &'a [u8], has_tail: bool) -> Option<CustomerState>
 where
     R: Deserialize<'a> + Into<RecentIds>,
     L: Deserialize<'a> + Into<Ledger>,
 {
     let (wire, rest) = postcard::take_from_bytes::<WireState<'_, R, L>>(body).ok()?;
+    let (tail, rest) = match has_tail {
+        true => postcard::take_from_bytes::<WireTail<'_>>(rest).ok()?,
+        false => (WireTail::default(), rest),
+    };
     if !rest.is_empty() {
         return None;
     }
@@ -162,6 +178,8 @@ where
         rank: wire.rank,
         refreshed: wire.refreshed,
         last_received: wire.last_received,
+        bands: tail.bands.into_owned(),
+        account: tail.account.into_owned(),
     })
 }
 

@@ -4,9 +4,12 @@
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use vigie_event::{
-    Channel, ConsentState, Currency, Day, EventId, FlagId, Money, PersonId, PolicyId, Purpose, Signal, Timestamp,
+    AccountId, Channel, ConsentState, Currency, Day, EventId, FlagId, Money, PersonId, PolicyId, Purpose, Signal,
+    Timestamp,
 };
-use vigie_scoring::state::{ConsentRecord, Contact, Course, Phase, PolicyState, RaisedFlag, Refreshed};
+use vigie_scoring::state::{
+    Account, ConsentRecord, Contact, Course, InBand, Phase, PolicyState, RaisedFlag, Refreshed,
+};
 use vigie_scoring::{CustomerState, Observation};
 
 /// 1997-01-01T00:00:00Z, where the test data live.
@@ -125,6 +128,10 @@ pub(crate) fn state() -> impl Strategy<Value = CustomerState> {
         prop::option::of(0u16..9),
         refreshed,
         instant(),
+        (
+            prop::collection::btree_map(0u8..2, (0u32..2, 0u8..4), 0..2),
+            prop::option::of((instant(), 0u8..2)),
+        ),
     );
     (events, ids, policies, contacts, consent, rest).prop_map(|(events, ids, policies, contacts, consent, rest)| {
         let mut state = CustomerState::default();
@@ -183,7 +190,7 @@ pub(crate) fn state() -> impl Strategy<Value = CustomerState> {
                 },
             );
         }
-        let (linked_to, links, timer, rank, refreshed, last_received) = rest;
+        let (linked_to, links, timer, rank, refreshed, last_received, (bands, account)) = rest;
         state.linked_to = linked_to;
         for link in &links {
             let _ = state.note_link(link);
@@ -197,6 +204,14 @@ pub(crate) fn state() -> impl Strategy<Value = CustomerState> {
             model,
         });
         state.last_received = last_received;
+        for (name, (version, place)) in bands {
+            let name = PolicyId::new(&format!("band-{name}")).unwrap();
+            let _ = state.bands.insert(name, InBand { version, place });
+        }
+        if let Some((at, name)) = account {
+            let id = AccountId::new(&format!("company-{name}")).unwrap();
+            state.note_account(Account { at, id });
+        }
         state
     })
 }

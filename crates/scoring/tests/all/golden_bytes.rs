@@ -6,9 +6,12 @@
 use crate::scores::act;
 use std::path::PathBuf;
 use vigie_event::{
-    Channel, ConsentState, Currency, Day, EventId, FlagId, Money, PersonId, PolicyId, Purpose, Signal, Timestamp,
+    AccountId, Channel, ConsentState, Currency, Day, EventId, FlagId, Money, PersonId, PolicyId, Purpose, Signal,
+    Timestamp,
 };
-use vigie_scoring::state::{ConsentRecord, Contact, Course, Phase, PolicyState, RaisedFlag, Refreshed, VERSION};
+use vigie_scoring::state::{
+    Account, ConsentRecord, Contact, Course, InBand, Phase, PolicyState, RaisedFlag, Refreshed, VERSION,
+};
 use vigie_scoring::{CodecError, CustomerState};
 
 fn fixtures() -> PathBuf {
@@ -90,6 +93,17 @@ fn everything(version: u8) -> CustomerState {
         model: u64::MAX,
     });
     state.last_received = at.plus_ms(-1);
+    if version >= 3 {
+        let in_band = InBand {
+            version: 70_000,
+            place: 2,
+        };
+        let _ = state.bands.insert(PolicyId::new("risk").unwrap(), in_band);
+        state.note_account(Account {
+            at,
+            id: AccountId::new("ACME").unwrap(),
+        });
+    }
     state
 }
 

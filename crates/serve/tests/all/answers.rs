@@ -4,9 +4,12 @@ use crate::house::{House, buyer, known, now, shop};
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use vigie_event::{DAY_MS, PersonId, Workspace};
-use vigie_scoring::CustomerState;
-use vigie_serve::{Readiness, Unavailable};
+use std::sync::Arc;
+use vigie_event::{AccountId, CustomerKey, DAY_MS, PersonId, Workspace};
+use vigie_relance::Census;
+use vigie_scoring::state::Account;
+use vigie_scoring::{CustomerState, Model};
+use vigie_serve::{Readiness, Surveyed, Unavailable};
 
 #[tokio::test]
 async fn a_customer_has_scores_reasons_evidence_and_forecast() {
@@ -369,5 +372,98 @@ async fn the_newest_event_bounds_at_and_not_the_time_of_receipt() {
     assert_eq!(
         house.get(&format!("/v1/customers/ada?at={at}")).await.json()["as_of"],
         at.to_string()
+    );
+}
+
+#[tokio::test]
+async fn a_company_is_its_contacts_as_they_are_now() {
+    let house = House::new().await;
+    let of = |company: &str, mut state: CustomerState| {
+        let id = AccountId::new(company).unwrap();
+        state.note_account(Account { at: now(), id });
+        state
+    };
+    let calm: Vec<i64> = (0..20).map(|week| 1 + 7 * week).rev().collect();
+    let gone: Vec<i64> = (0..12).map(|week| 300 + 7 * week).rev().collect();
+    let people: Vec<(PersonId, CustomerState)> = vec![
+        (known("ada"), of("acme", buyer(&known("ada"), &calm))),
+        (known("bob"), of("acme", buyer(&known("bob"), &gone))),
+        (known("cid"), of("acme", buyer(&known("cid"), &[2]))),
+        (known("dan"), of("bolt", buyer(&known("dan"), &[3]))),
+        (known("eve"), buyer(&known("eve"), &[3])),
+    ];
+    // Before anybody was counted there is no answer, rather than a wrong one.
+    let early = house.get("/v1/accounts/acme").await;
+    assert_eq!(
+        (early.status, early.code()),
+        (StatusCode::SERVICE_UNAVAILABLE, "unavailable".to_owned())
+    );
+    let mut census = Census::default();
+    let model = Model::shipped().unwrap();
+    for (person, state) in &people {
+        census.note(&CustomerKey::new(shop(), person.clone()), state, &model, now());
+    }
+    house.put(&shop(), people).await;
+    house.surveyed.store(Arc::new(Surveyed {
+        at: Some(now()),
+        accounts: census.accounts,
+    }));
+    let acme = house.get("/v1/accounts/acme").await;
+    assert_eq!(acme.status, StatusCode::OK);
+    let acme = acme.json();
+    let members: Vec<_> = acme["members"].as_array().unwrap().iter().collect();
+    let names: Vec<_> = members
+        .iter()
+        .map(|member| member["customer"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["ada", "bob", "cid"], "the most active first");
+    let keys: Vec<_> = members.iter().map(|member| member["key"].as_bool().unwrap()).collect();
+    assert_eq!(keys, [true, true, false], "33 days in all, of which two bring 32");
+    // The weighted mean, recomputed from what the members' own pages say.
+    let (mut weights, mut sum) = (0.0, 0.0);
+    for member in &members {
+        let own = house
+            .get(&format!("/v1/customers/{}", member["customer"].as_str().unwrap()))
+            .await
+            .json();
+        let (days, attrition) = (
+            own["evidence"]["active_days"].as_f64().unwrap(),
+            own["attrition"]["score"].as_f64().unwrap(),
+        );
+        assert_eq!(member["attrition"].as_f64(), Some(attrition));
+        weights += days;
+        sum += days * attrition;
+    }
+    assert!((acme["attrition"].as_f64().unwrap() - sum / weights).abs() < 1e-12);
+    assert_eq!(
+        (&acme["most_drifting"], &acme["at_risk"]),
+        (&json!("bob"), &json!(true))
+    );
+    assert_eq!(acme["value"][0]["currency"], "EUR");
+    // Who has left the company is not among its members any more, even before the next count.
+    house
+        .put(&shop(), vec![(known("bob"), of("bolt", buyer(&known("bob"), &gone)))])
+        .await;
+    let acme = house.get("/v1/accounts/acme").await.json();
+    assert_eq!(
+        (acme["members"].as_array().unwrap().len(), &acme["at_risk"]),
+        (2, &json!(false))
+    );
+    // The list, in pages.
+    let first = house.get("/v1/accounts?limit=1").await.json();
+    assert_eq!(
+        (&first["accounts"][0]["id"], first["accounts"].as_array().unwrap().len()),
+        (&json!("acme"), 1)
+    );
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let second = house.get(&format!("/v1/accounts?limit=1&cursor={cursor}")).await.json();
+    assert_eq!(
+        (&second["accounts"][0]["id"], &second["next_cursor"]),
+        (&json!("bolt"), &Value::Null)
+    );
+    assert_eq!(house.get("/v1/accounts/nobody").await.code(), "unknown_account");
+    assert_eq!(
+        house.get(&format!("/v1/customers?cursor={cursor}")).await.code(),
+        "bad_cursor"
     );
 }

@@ -16,7 +16,7 @@ use vigie_event::{
 };
 use vigie_relance::{Flag, FlagKind, FlagReason, FlagScore, Plan, PolicySet};
 use vigie_scoring::{CustomerState, Model, Observation};
-use vigie_serve::{Access, Active, ApiState, Books, Build, Readiness, Unavailable, router};
+use vigie_serve::{Access, Active, ApiState, Books, Build, Readiness, Surveyed, Unavailable, router};
 use vigie_store::{Commit, CustomerWrite, FlagRow, MemoryStore, Projection, Store};
 
 pub(crate) const PARTITIONS: u16 = 4;
@@ -57,6 +57,7 @@ pub(crate) fn buyer(id: &PersonId, days_ago: &[i64]) -> CustomerState {
 
 pub(crate) struct House {
     pub(crate) store: Arc<MemoryStore>,
+    pub(crate) surveyed: Arc<ArcSwap<Surveyed>>,
     pub(crate) epoch: u64,
     pub(crate) document: Value,
     router: Router,
@@ -92,7 +93,9 @@ impl House {
             policies: PolicySet::shipped().unwrap(),
             config_version: "c-1".to_owned(),
         };
+        let surveyed: Arc<ArcSwap<Surveyed>> = Arc::default();
         let state = ApiState {
+            surveyed: Arc::clone(&surveyed),
             store: Arc::clone(&store),
             active: Arc::new(ArcSwap::from_pointee(active)),
             clock: Arc::new(now),
@@ -117,6 +120,7 @@ impl House {
         };
         let mut house = Self {
             store,
+            surveyed,
             epoch,
             document: Value::Null,
             router: router(state),
@@ -182,6 +186,7 @@ impl House {
                 customer_benefit: "You are asked how you are.".to_owned(),
                 segment: None,
                 recalls: None,
+                band: None,
                 plan: Plan::default(),
             };
             let body = serde_json::to_vec(&flag).unwrap();

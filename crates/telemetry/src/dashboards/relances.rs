@@ -44,6 +44,28 @@ pub(super) const RELANCES: Dashboard = Dashboard {
                 "{{policy}}: {{end}}",
             )],
         ),
+        lines(
+            "Changes of bands",
+            "Customers per hour whose score came to another band, as destinations are told that subscribe to them.",
+            "short",
+            &[(
+                within!("1h", "vigie_band_changes_total" by "band, direction"),
+                "{{band}}: {{direction}}",
+            )],
+        ),
+        row("Complaints of customers"),
+        lines(
+            "Complaints by phase",
+            "Customers with a complaint, by the phase that it is in. What is closed is not yet made good: that is resatisfied.",
+            "short",
+            &[("sum by (phase) (vigie_complaints{$S})", "{{phase}}")],
+        ),
+        lines(
+            "Oldest complaint by phase",
+            "For how long the oldest has been in its phase: opened and acknowledged wait for an answer.",
+            "s",
+            &[("max by (phase) (vigie_complaint_age_seconds{$S})", "{{phase}}")],
+        ),
         row("What people say"),
         number(
             "Complaints per thousand mails",

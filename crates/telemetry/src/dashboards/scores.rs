@@ -50,6 +50,82 @@ pub(super) const SCORES: Dashboard = Dashboard {
             "s",
             &[("max(time() - vigie_model_activated_seconds{$S})", "age")],
         ),
+        row("Portfolio"),
+        number(
+            "Customers",
+            "Everybody who is known, whatever they did.",
+            "short",
+            &[("sum(vigie_portfolio_customers{$S})", "customers")],
+        ),
+        number(
+            "Value of the most valuable at risk",
+            "Share of tier A's value whose customers have attrition from 0.7 on. Above a tenth: relances come too late, or to the wrong people.",
+            "percentunit",
+            &[(
+                r#"sum(vigie_portfolio_value{$S,tier="A",attrition="0.7"}) / sum(vigie_portfolio_value{$S,tier="A"})"#,
+                "at risk",
+            )],
+        ),
+        number(
+            "Numbers are from",
+            "Age of the numbers of the portfolio: they are counted in rounds.",
+            "s",
+            &[("max(time() - vigie_portfolio_counted_seconds{$S})", "age")],
+        ),
+        lines(
+            "Customers by stage",
+            "Of the life cycle. What leaves active comes to slowing, then at_risk, then lapsed; a relance that works brings it to won_back.",
+            "short",
+            &[("sum by (stage) (vigie_portfolio_customers{$S})", "{{stage}}")],
+        ),
+        lines(
+            "Won and lost by day",
+            "Change within a day of the customers who are new or won back, and of those who are lapsed or lost.",
+            "short",
+            &[
+                (
+                    r#"sum(delta(vigie_portfolio_customers{$S,stage=~"new|won_back"}[1d]))"#,
+                    "won",
+                ),
+                (
+                    r#"sum(delta(vigie_portfolio_customers{$S,stage=~"lapsed|lost"}[1d]))"#,
+                    "lost",
+                ),
+            ],
+        ),
+        lines(
+            "Customers by tier",
+            "A brings the first 80 % of the current value, B the next 15 %, C the rest. Few in A: the base hangs on them.",
+            "short",
+            &[(
+                "sum by (currency, tier) (vigie_portfolio_tier_customers{$S})",
+                "{{tier}} {{currency}}",
+            )],
+        ),
+        lines(
+            "Value by attrition",
+            "Margin to be expected in the coming year, by the attrition of those who bring it, in major units.",
+            "short",
+            &[(
+                "sum by (currency, attrition) (vigie_portfolio_value{$S})",
+                "from {{attrition}} {{currency}}",
+            )],
+        ),
+        lines(
+            "Value at stake by tier",
+            "What is lost if those who drift away go, in major units.",
+            "short",
+            &[(
+                "sum by (currency, tier) (vigie_portfolio_at_stake{$S})",
+                "{{tier}} {{currency}}",
+            )],
+        ),
+        lines(
+            "Customer equity",
+            "Lifetime value of all customers, discounted, in major units.",
+            "short",
+            &[("sum by (currency) (vigie_portfolio_equity{$S})", "{{currency}}")],
+        ),
         row("Life of the base"),
         lines(
             "What customers do",

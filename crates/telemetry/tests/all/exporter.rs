@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use vigie_telemetry::{
-    AuditVerdict, BuildInfo, Cause, Decision, Delivered, Exporter, FlagEnd, Judged, Metrics, Outcome, RefusalReason,
-    Stopwatch,
+    AuditVerdict, BuildInfo, Cause, Decision, Delivered, Exporter, FlagEnd, Judged, Metrics, Outcome, Portfolio,
+    RefusalReason, Stopwatch,
 };
 
 /// Counts one of everything that the dashboards draw.
@@ -101,6 +101,16 @@ fn load(metrics: &Metrics, round: u64) {
         metrics.delivery.ended("crm", *outcome, 1);
     }
     metrics.delivery.state("crm", ms(1_000), 1, true);
+    metrics.relance.moved("risk", round.is_multiple_of(2), 1);
+    let tiers = [[[3.0 + round as f64, 200.0, 40.0, 900.0]; 4]; 3];
+    let base = Portfolio {
+        stages: [7 + round; 9],
+        complaints: [(2, ms(5_000)); 6],
+        currencies: [("EUR".to_owned(), tiers)].into(),
+    };
+    metrics
+        .portfolio
+        .counted(ms(1_795_000_000_000), &[("shop".to_owned(), base)].into());
 }
 
 /// Serves scrapes until the process ends. Each request loads the exporter first; its number is sent when it was answered.

@@ -22,6 +22,7 @@ const FUNCTIONS: &[&str] = &[
     "topk",
     "rate",
     "increase",
+    "delta",
     "deriv",
     "changes",
     "predict_linear",

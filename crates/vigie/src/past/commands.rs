@@ -74,10 +74,10 @@ impl Source {
     }
 }
 
-/// Ask in SQL about events, customers, flags and dead letters
+/// Ask in SQL about events, customers, companies, flags and dead letters
 #[derive(Debug, Args)]
 pub(crate) struct Sql {
-    /// One SELECT over events, customers, flags and dead_letters
+    /// One SELECT over events, customers, accounts, flags and dead_letters
     sql: String,
     #[command(flatten)]
     source: Source,

@@ -1,13 +1,14 @@
-//! The tables of SQL that the archive does not hold: customers and flags from the store, dead letters from the journal,
+//! The tables of SQL that the archive does not hold: customers, companies and flags from the store, dead letters from the journal,
 //! all as of now.
 
 use crate::backends::AnyLog;
 use arc_swap::ArcSwap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use vigie_archive::sql::{CustomerRow, DeadLetterRow, FlagRow, Live, LiveRows};
-use vigie_event::{CustomerKey, Partition, Timestamp, Workspace};
+use vigie_archive::sql::{AccountRow, CustomerRow, DeadLetterRow, FlagRow, Live, LiveRows};
+use vigie_event::{AccountId, CustomerKey, Partition, Timestamp, Workspace};
 use vigie_ingestion::dead_letters::DeadLetters;
-use vigie_relance::Flag;
+use vigie_relance::{Account, Flag};
 use vigie_scoring::{CustomerState, Model, Scorer, assess};
 use vigie_serve::Active;
 use vigie_store::Store;
@@ -28,8 +29,37 @@ pub(crate) struct Tables<S> {
 
 impl<S: Store> Tables<S> {
     async fn read_customers(&self, scope: Option<&Workspace>) -> Result<Vec<CustomerRow>, String> {
+        let (active, mut rows) = (self.active.load_full(), Vec::new());
+        self.everybody(scope, |key, state| {
+            rows.extend(customer(&key, &state, &active.model, self.now));
+        })
+        .await?;
+        Ok(rows)
+    }
+
+    async fn read_accounts(&self, scope: Option<&Workspace>) -> Result<Vec<AccountRow>, String> {
         let active = self.active.load_full();
-        let mut rows = Vec::new();
+        let mut accounts: BTreeMap<(Workspace, AccountId), Vec<(CustomerKey, CustomerState)>> = BTreeMap::new();
+        self.everybody(scope, |key, state| {
+            if let Some(account) = state.account.as_ref().filter(|_| state.linked_to.is_none()) {
+                let of = (key.workspace.clone(), account.id.clone());
+                accounts.entry(of).or_default().push((key, state));
+            }
+        })
+        .await?;
+        let rows = accounts.into_iter().map(|((workspace, id), members)| {
+            let members = members.iter().map(|(key, state)| (key, state));
+            account(workspace, &id, &Account::of(members, &active.model, self.now), self.now)
+        });
+        Ok(rows.collect())
+    }
+
+    /// Every customer of the scope, signposts included.
+    async fn everybody(
+        &self,
+        scope: Option<&Workspace>,
+        mut each: impl FnMut(CustomerKey, CustomerState) + Send,
+    ) -> Result<(), String> {
         for partition in (0..self.store.partitions()).map(Partition) {
             let mut after: Option<CustomerKey> = None;
             loop {
@@ -43,7 +73,7 @@ impl<S: Store> Tables<S> {
                 for (key, bytes) in page {
                     if scope.is_none_or(|scope| *scope == key.workspace) {
                         let state = CustomerState::decode(&bytes).map_err(|error| format!("{key}: {error}"))?;
-                        rows.extend(customer(&key, &state, &active.model, self.now));
+                        each(key, state);
                     }
                 }
                 // Other requests get a turn.
@@ -53,7 +83,7 @@ impl<S: Store> Tables<S> {
                 }
             }
         }
-        Ok(rows)
+        Ok(())
     }
 
     async fn read_flags(&self, scope: Option<&Workspace>) -> Result<Vec<FlagRow>, String> {
@@ -118,6 +148,10 @@ impl<S: Store> Live for Tables<S> {
         Box::pin(self.read_customers(scope))
     }
 
+    fn accounts<'a>(&'a self, scope: Option<&'a Workspace>) -> LiveRows<'a, AccountRow> {
+        Box::pin(self.read_accounts(scope))
+    }
+
     fn flags<'a>(&'a self, scope: Option<&'a Workspace>) -> LiveRows<'a, FlagRow> {
         Box::pin(self.read_flags(scope))
     }
@@ -165,9 +199,28 @@ fn customer(key: &CustomerKey, state: &CustomerState, model: &Model, now: Timest
         active_days: features
             .engagement
             .map_or(0, |engagement| engagement.x.saturating_add(1)),
+        account: state.account.as_ref().map(|account| account.id.to_string()),
         as_of,
         model: assessment.model,
     })
+}
+
+fn account(workspace: Workspace, id: &AccountId, account: &Account, as_of: Timestamp) -> AccountRow {
+    let count = |members: usize| u32::try_from(members).unwrap_or(u32::MAX);
+    let money = account.value.iter().max_by(|(_, a), (_, b)| a.0.total_cmp(&b.0));
+    AccountRow {
+        workspace,
+        account: id.to_string(),
+        members: count(account.members.len()),
+        key_contacts: count(account.members.iter().filter(|member| member.key).count()),
+        attrition: account.attrition,
+        at_risk: u32::from(account.at_risk),
+        most_drifting: account.most_drifting.as_ref().map(ToString::to_string),
+        currency: money.map(|(currency, _)| currency.to_string()),
+        current_value: money.map(|(_, (current, _))| *current),
+        at_stake: money.map(|(_, (_, at_stake))| *at_stake),
+        as_of,
+    }
 }
 
 fn flag(workspace: Workspace, flag: &Flag) -> Result<FlagRow, String> {

@@ -4,6 +4,7 @@
 use super::diff::{BINS, Change, Difference, Distribution, Shift};
 use super::text::{afterwards, first_customers, many, notes, number, sentences, when};
 use super::{Comparison, Side};
+use crate::html::{self, escape};
 use std::fmt::Write;
 use vigie_event::{DAY_MS, Timestamp};
 
@@ -17,31 +18,10 @@ const HEIGHT: f64 = 220.0;
 const LEFT: f64 = 52.0;
 const BOTTOM: f64 = 34.0;
 
+/// Two runs are compared here: the second one has a colour of its own.
 const STYLE: &str = "
-:root{--paper:#fbfaf7;--ink:#22262b;--faint:#6b7178;--line:#dcd9d1;--card:#fff;--a:#2f6db3;--b:#d2691e;--warm:#d2691e}
-@media(prefers-color-scheme:dark){:root{--paper:#15181c;--ink:#e6e4df;--faint:#9aa0a7;--line:#343a41;--card:#1d2126;
---a:#6aa5e8;--b:#f0994f;--warm:#f0994f}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,sans-serif}
-main{max-width:72rem;margin:0 auto;padding:2rem 1.25rem 4rem}
-h1{font-size:1.9rem;line-height:1.2;margin:0 0 .25rem}h2{font-size:1.3rem;margin:3rem 0 .5rem}h3{font-size:1rem;margin:1.5rem 0 .25rem}
-p{max-width:44rem;margin:.5rem 0}.faint,figcaption,th{color:var(--faint)}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(9rem,1fr));gap:.75rem;margin:1.5rem 0}
-.card{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padding:.75rem 1rem}
-.card b{display:block;font-size:1.7rem;line-height:1.2;font-variant-numeric:tabular-nums}
-.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(20rem,1fr));gap:1.5rem}
-figure{margin:1rem 0}figcaption{font-size:.9rem;max-width:44rem}
-svg{width:100%;height:auto;display:block}svg text{fill:var(--faint);font:12px system-ui,sans-serif}
-.axis{stroke:var(--line)}.a{fill:var(--a)}.b{fill:var(--b)}.al{stroke:var(--a);fill:none;stroke-width:2}
-.heat{fill:var(--warm)}.diagonal{stroke:var(--faint);stroke-dasharray:4 4}
-.key{display:inline-block;width:.8rem;height:.8rem;border-radius:.15rem;margin:0 .3rem 0 0;vertical-align:-.05rem}
-.key.a{background:var(--a)}.key.b{background:var(--b)}
-.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.92rem}
-th,td{text-align:left;padding:.35rem .75rem .35rem 0;border-bottom:1px solid var(--line);vertical-align:top}
-td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}td.w{white-space:nowrap}
-.tag{border:1px solid var(--line);border-radius:1rem;padding:.05rem .6rem;white-space:nowrap;font-size:.85rem}
-pre,code{font:.85rem/1.45 ui-monospace,monospace}pre{background:var(--card);border:1px solid var(--line);border-radius:.5rem;
-padding:.75rem 1rem;overflow-x:auto;white-space:pre-wrap;overflow-wrap:anywhere}
+:root{--b:#d2691e}@media(prefers-color-scheme:dark){:root{--b:#f0994f}}
+.heat{fill:var(--warm)}.tag{border:1px solid var(--line);background:none;color:var(--ink);font-weight:400;white-space:nowrap}
 ";
 
 /// The page.
@@ -49,47 +29,16 @@ pub(super) fn page(comparison: &Comparison) -> String {
     let period = &comparison.period;
     let mut page = String::new();
     let title = format!("What if: {} to {}", day(period.from), day(period.to));
-    push(
-        &mut page,
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n",
-    );
-    push(
-        &mut page,
-        "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n",
-    );
-    push(&mut page, "<meta name=\"color-scheme\" content=\"light dark\">\n");
-    element(&mut page, "title", &title);
-    push(&mut page, &format!("<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"));
-    element(&mut page, "h1", &title);
     summary(&mut page, comparison);
     flags(&mut page, comparison);
     scores(&mut page, comparison);
     customers(&mut page, comparison);
     origins(&mut page, comparison);
-    push(&mut page, "</main>\n</body>\n</html>\n");
-    page
+    html::document(&title, STYLE, &page)
 }
 
 fn push(page: &mut String, html: &str) {
     page.push_str(html);
-}
-
-/// Text that no reader can take for markup, in attributes too.
-fn escape(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            // HTML has no way to write the other control characters.
-            c if c.is_control() && c != '\n' && c != '\t' => safe.push('\u{fffd}'),
-            c => safe.push(c),
-        }
-    }
-    safe
 }
 
 fn element(page: &mut String, name: &str, text: &str) {

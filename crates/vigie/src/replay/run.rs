@@ -322,8 +322,8 @@ impl Fold<'_> {
                 match flag.kind {
                     FlagKind::Flagged => part.flagged += 1,
                     FlagKind::HeldOut => part.held_out += 1,
-                    // Takes a flag back that is counted already.
-                    FlagKind::Recalled => {}
+                    // Takes a flag back that is counted already, or is none.
+                    FlagKind::Recalled | FlagKind::BandChanged => {}
                 }
             }
         }

@@ -82,7 +82,7 @@ impl<S: Store> Ground<'_, S> {
         let mut left_out = 0;
         for flag in self.flags().await? {
             let Some(watch) = Watch::new(&flag, rules.get(&flag.policy_version).cloned()) else {
-                left_out += u64::from(flag.kind != FlagKind::Recalled);
+                left_out += u64::from(flag.kind.is_raised());
                 continue;
             };
             let Some(person) = person(&flag.customer) else {
@@ -159,7 +159,7 @@ impl<S: Store> Ground<'_, S> {
             let (Some(person), Some(id), Ok(at)) = read else {
                 continue;
             };
-            if flag.kind == FlagKind::Recalled {
+            if !flag.kind.is_raised() {
                 continue;
             }
             let person = holder(&links, &person).clone();

@@ -7,6 +7,7 @@ mod gather;
 mod page;
 mod text;
 
+use crate::answers::{Door, problem, unavailable};
 use crate::backends::AnyStore;
 use crate::cli::{Failure, Format, print};
 use crate::clocks;
@@ -16,7 +17,7 @@ use crate::server;
 use anyhow::{Context, Result, anyhow};
 use axum::Router;
 use axum::extract::{Path as Segment, Query, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use clap::{Args, ValueEnum};
@@ -25,7 +26,7 @@ use serde::Deserialize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use vigie_event::{DAY_MS, Timestamp, Workspace};
-use vigie_ingestion::keys::{KeyKind, Keys};
+use vigie_ingestion::keys::Keys;
 use vigie_pipeline::Active;
 use vigie_relance::report::losses::Losses;
 use vigie_relance::report::policies::Policies;
@@ -202,28 +203,14 @@ async fn answer(
     headers: HeaderMap,
     wanted: Result<Query<Wanted>, axum::extract::rejection::QueryRejection>,
 ) -> Response {
-    use crate::auditor::problem;
-    let key = vigie_ingestion::http::presented_key(&headers);
-    let ring = keys.current();
-    let workspace = match key.and_then(|key| ring.find(&key)) {
-        Some(credential) if matches!(credential.kind, KeyKind::Read | KeyKind::Admin) => credential.workspace.clone(),
-        Some(_) => {
-            return problem(
-                StatusCode::FORBIDDEN,
-                "key_scope",
-                "reports need a read or an admin key",
-            );
-        }
-        None => {
-            let detail =
-                "send a read key as Authorization: Bearer <key>; in a browser, as the password with an empty user name";
-            let mut response = problem(StatusCode::UNAUTHORIZED, "unauthenticated", detail);
-            let ask = HeaderValue::from_static(
-                "Basic realm=\"vigie: no user name, a read key as the password\", charset=\"UTF-8\"",
-            );
-            let _none = response.headers_mut().insert(header::WWW_AUTHENTICATE, ask);
-            return response;
-        }
+    let door = Door {
+        what: "reports",
+        readers: true,
+        browsers: true,
+    };
+    let workspace = match door.enter(&keys, &headers) {
+        Ok(workspace) => workspace,
+        Err(refused) => return *refused,
     };
     let name = Name::value_variants().iter().find(|known| known.path() == name);
     let Some(name) = name.copied() else {
@@ -251,7 +238,7 @@ async fn answer(
         .and_then(|report| written(&report, format))
     {
         Ok(response) => response,
-        Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, "unavailable", &format!("{error:#}")),
+        Err(error) => unavailable(&error),
     }
 }
 

@@ -5,7 +5,9 @@
 
 use super::figures::{major, many, minor, money, percent, points};
 use super::text::{bands, compared};
+use crate::html::{self, escape};
 use std::fmt::Write;
+use vigie_relance::LifeStage;
 use vigie_relance::report::Estimate;
 use vigie_relance::report::losses::{Loss, Losses};
 use vigie_relance::report::policies::{Policies, PolicyReport, Side};
@@ -14,64 +16,10 @@ use vigie_relance::report::portfolio::{CurrencyPortfolio, Portfolio, Sums};
 /// Width of a plot in units of its drawing.
 const WIDTH: f64 = 640.0;
 
-const STYLE: &str = "
-:root{--paper:#fbfaf7;--ink:#1f2429;--faint:#666d75;--line:#dedad1;--card:#fff;--a:#2f6db3;--b:#b9b3a6;--good:#2a7d4f;--bad:#b3382c;
---warm:#c8641b;--wait:#8a6d1a}
-@media(prefers-color-scheme:dark){:root{--paper:#14171b;--ink:#e7e5e0;--faint:#9aa0a7;--line:#343a41;--card:#1d2126;--a:#6aa5e8;
---b:#5b6067;--good:#5cc08a;--bad:#ef7d70;--warm:#f0994f;--wait:#d9b64e}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,sans-serif}
-main{max-width:70rem;margin:0 auto;padding:2rem 1.25rem 4rem}
-h1{font-size:2rem;line-height:1.15;margin:0 0 .25rem}h2{font-size:1.35rem;margin:2.75rem 0 .25rem}h3{font-size:1rem;margin:1.5rem 0 .35rem}
-p{max-width:46rem;margin:.4rem 0}.faint,figcaption,th,dt{color:var(--faint)}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(10.5rem,1fr));gap:.75rem;margin:1.25rem 0}
-.card{background:var(--card);border:1px solid var(--line);border-radius:.6rem;padding:.75rem 1rem}
-.card b{display:block;font-size:1.55rem;line-height:1.25;font-variant-numeric:tabular-nums}.card small{color:var(--faint)}
-.policy{background:var(--card);border:1px solid var(--line);border-radius:.8rem;padding:1rem 1.25rem 1.25rem;margin:1.25rem 0;break-inside:avoid}
-.policy h2{margin:.1rem 0}.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(19rem,1fr));gap:1.5rem}
-.tag{display:inline-block;border-radius:1rem;padding:.05rem .7rem;font-size:.85rem;font-weight:600;color:#fff;background:var(--faint)}
-.works{background:var(--good)}.harms{background:var(--bad)}.undecided{background:var(--wait)}.expired{background:var(--faint)}
-figure{margin:1rem 0}figcaption{font-size:.9rem;max-width:46rem}
-svg{width:100%;height:auto;display:block}svg text{fill:var(--faint);font:12px system-ui,sans-serif}svg .v{fill:var(--ink)}
-.axis{stroke:var(--line)}.zero{stroke:var(--faint)}.a{fill:var(--a)}.b{fill:var(--b)}.al{stroke:var(--a);fill:none;stroke-width:2}
-.good{fill:var(--good);stroke:var(--good)}.bad{fill:var(--bad);stroke:var(--bad)}.open{fill:var(--wait);stroke:var(--wait)}
-.warm{fill:var(--warm)}.goal{stroke:var(--ink);stroke-dasharray:2 3}.diagonal{stroke:var(--faint);stroke-dasharray:4 4}
-.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.92rem}
-th,td{text-align:left;padding:.35rem .75rem .35rem 0;border-bottom:1px solid var(--line);vertical-align:top}
-td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-.heat td{padding:.6rem .7rem;border:2px solid var(--paper);text-align:right;font-variant-numeric:tabular-nums}
-.heat td small{display:block;color:var(--faint)}.heat th{padding:.35rem .7rem}
-dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1rem;margin:.75rem 0}dd{margin:0;font-variant-numeric:tabular-nums}
-.spark{width:7rem;display:inline-block}
-@media print{body{background:#fff}.card,.policy{border-color:#bbb}}
-";
-
-/// Text that no reader can take for markup, in attributes too.
-fn escape(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            c if c.is_control() && c != '\n' && c != '\t' => safe.push('\u{fffd}'),
-            c => safe.push(c),
-        }
-    }
-    safe
-}
-
 // Writing to a string cannot fail: here and in every `let _ =` below.
 fn document(title: &str, lead: &str, body: &str) -> String {
-    let (title, lead) = (escape(title), escape(lead));
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n<p class=\"faint\">{lead}</p>\n\
-         {body}</main>\n</body>\n</html>\n"
-    )
+    let lead = format!("<p class=\"faint\">{}</p>\n", escape(lead));
+    html::document(title, "", &(lead + body))
 }
 
 fn cards(cards: &[(String, &str, String)]) -> String {
@@ -377,13 +325,15 @@ fn arms(policy: &PolicyReport) -> String {
 }
 
 pub(super) fn portfolio(report: &Portfolio) -> String {
-    let mut body = cards(
-        &report
-            .stages
-            .iter()
-            .map(|(stage, count)| (count.to_string(), *stage, String::new()))
-            .collect::<Vec<_>>(),
-    );
+    // In the order of a life, in words for people.
+    let stages = LifeStage::ALL.iter().map(|stage| stage.label());
+    let stages: Vec<(String, String)> = stages
+        .filter_map(|stage| Some((report.stages.get(stage)?.to_string(), stage.replace('_', " "))))
+        .collect();
+    let shown = stages
+        .iter()
+        .map(|(count, stage)| (count.clone(), stage.as_str(), String::new()));
+    let mut body = cards(&shown.collect::<Vec<_>>());
     for own in &report.currencies {
         body += &of_currency(own);
     }
@@ -719,7 +669,7 @@ fn one_loss(loss: &Loss) -> String {
         .since_attention_days
         .map_or_else(|| "never".to_owned(), |days| format!("{days} days before"));
     format!(
-        "<tr><td>{}</td><td>{}</td><td class=\"n\">{}</td><td>{}</td><td>{}{}</td><td class=\"n\">{attention}</td><td><svg class=\"spark\" viewBox=\"0 0 120 30\" aria-hidden=\"true\"><path class=\"al\" d=\"{line}\"/></svg></td></tr>\n",
+        "<tr><td>{}</td><td class=\"w\">{}</td><td class=\"n\">{}</td><td>{}</td><td>{}{}</td><td class=\"n\">{attention}</td><td><svg class=\"spark\" viewBox=\"0 0 120 30\" aria-hidden=\"true\"><path class=\"al\" d=\"{line}\"/></svg></td></tr>\n",
         escape(&loss.customer),
         day(&loss.lost_at),
         escape(&money(loss.value, &loss.currency)),

@@ -26,7 +26,7 @@ cooldown-days = 30
 "#;
 
 /// A receiver that takes what it is sent: heads and bodies.
-fn receiver() -> (u16, Receiver<(String, Vec<u8>)>) {
+pub(crate) fn receiver() -> (u16, Receiver<(String, Vec<u8>)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let (send, arrived) = channel();
@@ -55,7 +55,7 @@ fn read(stream: &TcpStream) -> Option<(String, Vec<u8>)> {
     Some((head, body))
 }
 
-fn header<'a>(head: &'a str, name: &str) -> &'a str {
+pub(crate) fn header<'a>(head: &'a str, name: &str) -> &'a str {
     let mut fields = head.lines().filter_map(|line| line.split_once(':'));
     let found = fields.find(|(found, _)| found.eq_ignore_ascii_case(name));
     found.map_or("", |(_, value)| value.trim())

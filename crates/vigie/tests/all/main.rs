@@ -12,6 +12,7 @@
 mod api;
 mod backends;
 mod bad_inputs;
+mod base;
 mod cdnow;
 mod clients;
 mod deliveries;

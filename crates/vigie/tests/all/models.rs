@@ -1,7 +1,7 @@
 //! Models of a running server: a candidate is put beside the one in force, is seen in the API, takes its place by one command,
 //! and stays there over a restart with the same configuration.
 
-use crate::support::{Server, run};
+use crate::support::{Server, run, until};
 use serde_json::{Value, json};
 use std::path::Path;
 use vigie_scoring::Model;
@@ -86,4 +86,39 @@ fn stays(mut server: Server, data: &Path, promoted: &Value) {
     assert_eq!(code, Some(0), "{told}");
     assert_eq!(&shown, promoted);
     assert_eq!(server.get_json("/v1/customers/ann")["model"], promoted["in_force"]);
+}
+
+/// A reload puts other policies in force, not another model: what was promoted keeps its place beside them.
+#[test]
+fn a_reload_keeps_a_promoted_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let policies =
+        |threshold: f64| format!("[[policy]]\nid = \"early\"\nscore = \"attrition\"\nthreshold = {threshold}\n");
+    std::fs::write(path("policies.toml"), policies(0.8)).unwrap();
+    let text = Model::shipped_text().replacen("btyd-cdnow", "second", 1);
+    std::fs::write(path("second.toml"), &text).unwrap();
+    let second = Model::parse(&text).unwrap().version;
+    let setting = format!("relance.policies={}", path("policies.toml").display());
+    let server = Server::start(&path("data"), &["--set", &setting]);
+    server.post(&[json!({"id": "1", "user_id": "ann", "signal": "purchase"})]);
+    let _ = server.settled();
+    for args in [&["shadow", path("second.toml").to_str().unwrap()][..], &["promote"]] {
+        let (code, _, told) = model(&server, args);
+        assert_eq!(code, Some(0), "{told}");
+    }
+    std::fs::write(path("policies.toml"), policies(0.6)).unwrap();
+    let reload = server
+        .client
+        .post("/v1/policies/reload", &server.keys.admin, "")
+        .unwrap();
+    assert_eq!(reload.json()["changed"], true, "{:?}", reload.json());
+    assert_eq!(reload.json()["model"], json!(second));
+    let ann = until("the reload is in force", || {
+        let ann = server.get_json("/v1/customers/ann");
+        (ann["crossings"][0]["threshold"] == 0.6).then_some(ann)
+    });
+    assert_eq!(ann["model"], json!(second));
+    let (code, shown, told) = model(&server, &["show"]);
+    assert_eq!((code, &shown["in_force"]), (Some(0), &json!(second)), "{told}");
 }
