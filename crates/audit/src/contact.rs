@@ -9,7 +9,7 @@ use crate::state::State;
 use std::collections::BTreeMap;
 use vigie_event::{Channel, ConsentState, Currency, CustomerKey, DAY_MS, Day, FlagId, Purpose, Signal, Timestamp};
 use vigie_relance::{MarketingConsent, Measure, Offer, Outage, Play, Policy, PolicySet, Row, Terms};
-use vigie_scoring::{Features, ScoreKind, Scorer};
+use vigie_scoring::{Complaint, ComplaintPhase, Features, Incidents, ScoreKind, Scorer};
 
 const OBJECTED: u8 = 1;
 const NO_CONSENT: u8 = 2;
@@ -48,6 +48,7 @@ fn count(state: &State, signal: Signal) -> u64 {
 pub(crate) struct Clocks {
     pub(crate) waiting: Option<Timestamp>,
     pub(crate) answered: Option<Timestamp>,
+    opened: Timestamp,
     grave: bool,
 }
 
@@ -83,7 +84,57 @@ pub(crate) fn clocks(state: &State) -> Clocks {
     Clocks {
         waiting: matches!(word, ComplaintOpened | ComplaintAcknowledged | ComplaintReopened).then_some(opened),
         answered: matches!(word, ComplaintResolved | ComplaintClosed).then_some(since),
+        opened,
         grave: last(state, ComplaintGrave) >= Some(opened),
+    }
+}
+
+/// What the adjustments of the scores go by: the complaint, a payment that failed and was not made good, and the contacts
+/// that no act of the customer came after.
+pub(crate) fn incidents(state: &State) -> Incidents {
+    use Signal::{PaymentDisputed, PaymentFailed, Purchase, SubscriptionRenewed, SubscriptionStarted};
+    let words = [
+        (Signal::ComplaintOpened, ComplaintPhase::Opened),
+        (Signal::ComplaintAcknowledged, ComplaintPhase::Acknowledged),
+        (Signal::ComplaintResolved, ComplaintPhase::Resolved),
+        (Signal::ComplaintClosed, ComplaintPhase::Closed),
+        (Signal::ComplaintResatisfied, ComplaintPhase::Resatisfied),
+        (Signal::ComplaintReopened, ComplaintPhase::Reopened),
+    ];
+    let mut complaint = None;
+    for (signal, phase) in words {
+        let Some(since) = last(state, signal) else { continue };
+        if complaint.is_none_or(|(before, _)| since >= before) {
+            complaint = Some((since, phase));
+        }
+    }
+    let of = clocks(state);
+    let complaint = complaint.map(|(since, phase)| Complaint {
+        phase,
+        since,
+        opened: of.opened,
+        grave: of.grave,
+    });
+    let failed = last(state, PaymentFailed).max(last(state, PaymentDisputed));
+    let paid = [Purchase, SubscriptionStarted, SubscriptionRenewed].map(|signal| last(state, signal));
+    let paid = paid.into_iter().max().flatten();
+    let act = state
+        .parts
+        .values()
+        .filter_map(|part| part.human)
+        .map(|(_, last)| last)
+        .max();
+    let unanswered: Vec<Timestamp> = state
+        .contacts
+        .iter()
+        .map(|(at, ..)| *at)
+        .filter(|at| act.is_none_or(|act| *at > act))
+        .collect();
+    Incidents {
+        complaint,
+        payment_failed: failed.filter(|_| paid <= failed),
+        contacts: u32::try_from(unanswered.len()).unwrap_or(u32::MAX),
+        last_contact: unanswered.last().copied(),
     }
 }
 

@@ -157,4 +157,7 @@ fn part_fields(part: &Part, add: &mut impl FnMut(String, String)) {
     for (hour, count) in &part.hours {
         add(format!("hours[{hour}]"), count.to_string());
     }
+    for (kind, (at, id)) in &part.cited {
+        add(format!("cited[{kind}]"), format!("{id} at {at}"));
+    }
 }

@@ -127,7 +127,39 @@ pub(crate) fn encode(state: &State) -> Vec<u8> {
         to.time(*at);
         to.bytes(id.as_str().as_bytes());
     });
+    to.list(state.parts.values(), |to, part| {
+        let (_, last) = part.human.unwrap_or_default();
+        to.list(part.cited.iter(), |to, (kind, (at, id))| {
+            to.byte(*kind);
+            to.signed(last.0.wrapping_sub(at.0));
+            match uuid(id) {
+                Some(number) => {
+                    to.byte(0);
+                    to.0.extend_from_slice(&number.to_be_bytes());
+                }
+                None => {
+                    to.byte(1);
+                    to.bytes(id.as_bytes());
+                }
+            }
+        });
+    });
     to.0
+}
+
+/// The number that a UUID in its usual form (lower-case, with hyphens) stands for.
+fn uuid(text: &str) -> Option<u128> {
+    let number = u128::from_str_radix(&text.replace('-', ""), 16).ok()?;
+    (usual(number) == text).then_some(number)
+}
+
+/// A number as a UUID in its usual form.
+fn usual(number: u128) -> String {
+    let mut text = format!("{number:032x}");
+    for at in [20, 16, 12, 8] {
+        text.insert(at, '-');
+    }
+    text
 }
 
 fn write_part(to: &mut Writer, part: &Part) {
@@ -392,6 +424,18 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<State> {
             Some((band, (from.small()?, from.byte()?)))
         })?;
         state.account = from.maybe(|from| Some((from.time()?, AccountId::new(from.text()?).ok()?)))?;
+        let cited = from.list(|from| from.map(read_cited))?;
+        if cited.len() != state.parts.len() {
+            return None;
+        }
+        for (part, cited) in state.parts.values_mut().zip(cited) {
+            let (_, last) = part.human.unwrap_or_default();
+            let at = |before: i64| Timestamp(last.0.wrapping_sub(before));
+            part.cited = cited
+                .into_iter()
+                .map(|(kind, (before, id))| (kind, (at(before), id)))
+                .collect();
+        }
     }
     from.0.is_empty().then_some(state)
 }
@@ -410,6 +454,18 @@ fn read_recent(bytes: &[u8], version: u8) -> Option<Recent> {
     }
     let sound = rest.is_empty() && entries.is_sorted_by(|a, b| a < b) && recent.entries().len() == entries.len();
     sound.then_some(recent)
+}
+
+/// A kind of event, the milliseconds from it to the last human act, and its id.
+fn read_cited(from: &mut Reader<'_>) -> Option<(u8, (i64, String))> {
+    let kind = from.byte().filter(|kind| *kind < 8)?;
+    let before = from.signed()?;
+    let id = match from.byte()? {
+        0 => usual(u128::from_be_bytes(from.array()?)),
+        1 => from.text().filter(|text| uuid(text).is_none())?.to_owned(),
+        _ => return None,
+    };
+    Some((kind, (before, id)))
 }
 
 fn read_part(from: &mut Reader<'_>) -> Option<Part> {

@@ -306,13 +306,15 @@ impl Oracle {
             moment.purchase = signal.is_purchase().then_some(at);
             let agent = self.judge.agent(signal, event.client.user_agent.as_deref());
             let part = customer.state.parts.entry(identity).or_default();
-            part.count(&Act {
+            let act = Act {
                 at,
                 signal,
                 channel,
                 money: event.money,
                 human: agent.is_human(),
-            });
+            };
+            part.count(&act);
+            part.cite(&act, &event.id);
             let flag = event.order.as_deref().and_then(FlagId::parse);
             contact::note(&mut customer.state, signal, channel, at, flag);
             let company = event.order.as_deref().filter(|_| signal == Signal::Group);

@@ -5,9 +5,9 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
-use vigie_event::{Channel, Currency, Day, Money, Signal, Timestamp};
+use vigie_event::{Channel, Currency, Day, EventId, Money, Signal, Timestamp};
 use vigie_scoring::churn::{Pace, is_mail, is_site};
-use vigie_scoring::{EngagementFeatures, Features, PurchaseFeatures};
+use vigie_scoring::{EngagementFeatures, Features, Incidents, PurchaseFeatures};
 
 /// Active days kept.
 const ACTIVE_WINDOW: i32 = 400;
@@ -60,6 +60,8 @@ pub(crate) struct Part {
     pub(crate) signals: BTreeMap<Signal, Times>,
     pub(crate) channels: BTreeMap<Channel, Timestamp>,
     pub(crate) hours: BTreeMap<u8, u16>,
+    /// The newest event of each kind that reasons quote, by the kind's code: when, and its id.
+    pub(crate) cited: BTreeMap<u8, (Timestamp, String)>,
 }
 
 /// An event as it counts.
@@ -111,6 +113,16 @@ impl Part {
             Some(money) if signal.is_refund() || money.minor < 0 => self.give_back(money),
             None if signal.is_refund() => {}
             money => self.order(at.day(), money),
+        }
+    }
+
+    /// Remembers the event's id where it is the newest of its kind; of several at one instant the greatest text.
+    pub(crate) fn cite(&mut self, act: &Act, id: &EventId) {
+        let Some(kind) = kind(act) else { return };
+        let new = (act.at, id.as_str().to_owned());
+        let known = self.cited.entry(kind).or_insert_with(|| new.clone());
+        if *known < new {
+            *known = new;
         }
     }
 
@@ -190,6 +202,40 @@ impl Part {
             .then_with(|| self.signals.cmp(&other.signals))
             .then_with(|| self.channels.cmp(&other.channels))
             .then_with(|| self.hours.cmp(&other.hours))
+            .then_with(|| self.cited.cmp(&other.cited))
+    }
+}
+
+/// What reasons may quote an act as: 0 order, 1 visit, 2 mail, 3 any other act of the customer, 4 complaint, 5 its answer,
+/// 6 failed payment, 7 contact.
+fn kind(act: &Act) -> Option<u8> {
+    use Signal::{
+        CallOutbound, ComplaintClosed, ComplaintOpened, ComplaintReopened, ComplaintResatisfied, ComplaintResolved,
+        ContactSent, EmailSent, PaymentDisputed, PaymentFailed, RelanceContacted,
+    };
+    let of_customer = act.signal.is_engagement();
+    if act.signal.is_purchase() {
+        let paid_back = act.money.is_some_and(|money| money.minor < 0);
+        return if paid_back { None } else { Some(0) };
+    }
+    if of_customer && !act.human {
+        return None;
+    }
+    for (kind, signals) in [
+        (4, [ComplaintOpened, ComplaintReopened].as_slice()),
+        (5, &[ComplaintResolved, ComplaintClosed, ComplaintResatisfied]),
+        (6, &[PaymentFailed, PaymentDisputed]),
+        (7, &[ContactSent, CallOutbound, EmailSent, RelanceContacted]),
+    ] {
+        if signals.contains(&act.signal) {
+            return Some(kind);
+        }
+    }
+    match act.signal {
+        _ if !of_customer => None,
+        signal if is_mail(signal) => Some(2),
+        signal if is_site(signal) => Some(1),
+        _ => Some(3),
     }
 }
 
@@ -229,6 +275,8 @@ pub(crate) fn features<'a>(parts: impl ExactSizeIterator<Item = &'a Part> + Clon
         purchases,
         engagement,
         pace: pace(parts),
+        // The state's business: contacts are not kept by identity.
+        incidents: Incidents::default(),
     }
 }
 

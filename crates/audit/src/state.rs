@@ -3,6 +3,7 @@
 //! The timer, the rank and the published scores are only as true as the last look ([`crate::silence`]) made them. This file
 //! never looks and never judges.
 
+use crate::contact;
 use crate::part::{Part, features};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -226,7 +227,10 @@ impl State {
 
     /// What the models need to know.
     pub(crate) fn features(&self) -> Features {
-        features(self.parts.values())
+        Features {
+            incidents: contact::incidents(self),
+            ..features(self.parts.values())
+        }
     }
 
     /// Takes in what another record had gathered, which points nowhere. Timer, rank and published scores are left to the

@@ -109,6 +109,27 @@ fn write(
             w.scale
         )?;
     }
+    let by = &replaced.adjustments;
+    writeln!(text, "\n[adjustments]")?;
+    for (key, value) in [
+        ("complaint-open", by.complaint_open),
+        ("complaint-grave", by.complaint_grave),
+        ("complaint-late", by.complaint_late),
+        ("complaint-answered", by.complaint_answered),
+        ("complaint-resatisfied", by.complaint_resatisfied),
+        ("payment-failed", by.payment_failed),
+        ("contact", by.contact),
+        ("contacts-most", by.contacts_most),
+    ] {
+        writeln!(text, "{key} = {value:?}")?;
+    }
+    for (key, value) in [
+        ("answer-days", by.answer_days),
+        ("relief-half-life-days", by.relief_half_life_days),
+        ("contacts-free", by.contacts_free),
+    ] {
+        writeln!(text, "{key} = {value}")?;
+    }
     let value = &replaced.value;
     writeln!(
         text,

@@ -412,6 +412,7 @@ impl<'a> Batch<'a> {
                     return self.set_aside(position, &event, RejectCode::TooManyIdentities);
                 }
                 let flag = event.order.as_deref().and_then(FlagId::parse);
+                loaded.state.cite(&identity, &observation, &id);
                 vigie_relance::note(&mut loaded.state.ledger, signal, channel, at, flag);
                 if signal == Signal::Group
                     && let Some(id) = event.order.as_deref().and_then(|id| AccountId::new(id).ok())

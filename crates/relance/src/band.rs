@@ -181,6 +181,7 @@ impl Band {
         let reasons = assessment.reasons.iter().map(|reason| FlagReason {
             code: reason.code.label().to_owned(),
             text: reason.text.clone(),
+            events: reason.events.clone(),
         });
         let flag = Flag {
             id: id.to_string(),

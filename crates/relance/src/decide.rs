@@ -364,6 +364,7 @@ fn describe(
             .map(|reason| FlagReason {
                 code: reason.code.label().to_owned(),
                 text: reason.text.clone(),
+                events: reason.events.clone(),
             })
             .collect(),
         model: assessment.model,

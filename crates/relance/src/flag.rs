@@ -114,6 +114,9 @@ pub struct FlagReason {
     pub code: String,
     /// The sentence.
     pub text: String,
+    /// Ids of the events that it rests on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<String>,
 }
 
 /// The identity of the flag that a policy raises for a customer at an instant.

@@ -4,6 +4,7 @@
 //! mixed. The contributions of either are in log-odds and add up exactly to the score's log-odds; of churn, the two ways to
 //! it add up to the score as well. Contributions describe the model, not a cause. This file never decides what to do about a customer.
 
+use crate::adjust::Incidents;
 use crate::btyd::sigmoid;
 use crate::churn::{is_mail, is_site};
 use crate::features::{AttritionTerms, ChurnTerms, NotScored, ScoreKind, Scorer};
@@ -88,6 +89,12 @@ pub enum Factor {
     Mail,
     /// Season and drift, common to all customers.
     Season,
+    /// A complaint and its answer.
+    Complaint,
+    /// A failed payment.
+    Payment,
+    /// Contacts without an answer.
+    Contacts,
 }
 
 impl Factor {
@@ -106,6 +113,9 @@ impl Factor {
             Self::Site => "site",
             Self::Mail => "mail",
             Self::Season => "season",
+            Self::Complaint => "complaint",
+            Self::Payment => "payment",
+            Self::Contacts => "contacts",
         }
     }
 }
@@ -148,6 +158,9 @@ impl ChurnScore {
             (Factor::Site, t.site),
             (Factor::Mail, t.mail),
             (Factor::Season, t.season),
+            (Factor::Complaint, t.complaint),
+            (Factor::Payment, t.payment),
+            (Factor::Contacts, t.contacts),
         ]
         .into_iter()
         .filter(|(_, log_odds)| *log_odds != 0.0)
@@ -217,6 +230,9 @@ pub struct Reason {
     pub factor: Factor,
     /// The sentence, in the language that was asked for.
     pub text: String,
+    /// Ids of the events that it rests on, the newest of their kind; empty where it is about no event of this customer, or
+    /// about one that was folded before records kept ids.
+    pub events: Vec<String>,
 }
 
 /// Kinds of facts.
@@ -246,6 +262,16 @@ pub enum ReasonCode {
     LastMail,
     /// Customers buy more or less at this time of the year.
     Season,
+    /// A complaint waits for its answer.
+    ComplaintOpen,
+    /// A complaint was answered in time.
+    ComplaintAnswered,
+    /// The customer said that they are satisfied again.
+    Resatisfied,
+    /// A payment failed.
+    PaymentFailed,
+    /// Contacts without an answer.
+    ContactsUnanswered,
 }
 
 impl ReasonCode {
@@ -265,6 +291,11 @@ impl ReasonCode {
             Self::LastVisit => "last_visit",
             Self::LastMail => "last_mail",
             Self::Season => "season",
+            Self::ComplaintOpen => "complaint_open",
+            Self::ComplaintAnswered => "complaint_answered",
+            Self::Resatisfied => "resatisfied",
+            Self::PaymentFailed => "payment_failed",
+            Self::ContactsUnanswered => "contacts_unanswered",
         }
     }
 }
@@ -286,6 +317,8 @@ pub struct Evidence {
     pub last_visit: Option<Day>,
     /// The last day with an opened or clicked e-mail.
     pub last_mail: Option<Day>,
+    /// What the adjustments go by.
+    pub incidents: Incidents,
 }
 
 /// Sufficient statistics of the purchase models, in the papers' names.
@@ -321,7 +354,7 @@ pub fn assess(state: &CustomerState, model: &Model, now: Timestamp) -> Assessmen
 #[must_use]
 pub fn assess_in(state: &CustomerState, model: &Model, now: Timestamp, lang: Lang) -> Assessment {
     let part = state.combined();
-    let scorer = Scorer::new(crate::Features::for_model(&part, model), model);
+    let scorer = Scorer::new(crate::Features::for_model(state, &part, model), model);
     let attrition = scorer.attrition_terms(now).and_then(|terms| {
         let interval = scorer.attrition_interval(now)?;
         Ok(attrition(&terms, interval))
@@ -329,7 +362,8 @@ pub fn assess_in(state: &CustomerState, model: &Model, now: Timestamp, lang: Lan
     let evidence = evidence(&scorer, &part, now);
     let stage = stage(&scorer, attrition.as_ref().map_or(0.0, |a| a.score), now);
     let told = |score: f64, contributions: &[Contribution]| {
-        reasons::reasons(score, contributions, &evidence, model.default_horizon_days, now, lang)
+        let horizon_days = model.default_horizon_days;
+        reasons::reasons(score, contributions, (&evidence, &part), horizon_days, now, lang)
     };
     let reasons = attrition
         .as_ref()
@@ -376,7 +410,7 @@ pub fn score_at(state: &CustomerState, model: &Model, kind: ScoreKind, now: Time
 }
 
 fn attrition(terms: &AttritionTerms, interval: (f64, f64)) -> Attrition {
-    let mut contributions = Vec::with_capacity(5);
+    let mut contributions = Vec::with_capacity(6);
     let mut add = |factor, log_odds| contributions.push(Contribution { factor, log_odds });
     if let Some(logit) = terms.purchases {
         add(Factor::PurchaseHistory, logit.history);
@@ -387,6 +421,9 @@ fn attrition(terms: &AttritionTerms, interval: (f64, f64)) -> Attrition {
         add(Factor::EngagementSilence, logit.silence);
     }
     add(Factor::PoolOffset, terms.offset);
+    if terms.complaint != 0.0 {
+        add(Factor::Complaint, terms.complaint);
+    }
     let logit = terms.logit();
     Attrition {
         score: sigmoid(logit),
@@ -413,7 +450,7 @@ pub struct Glance {
 #[must_use]
 pub fn glance(state: &CustomerState, model: &Model, now: Timestamp) -> Glance {
     let part = state.combined();
-    let scorer = Scorer::new(crate::Features::for_model(&part, model), model);
+    let scorer = Scorer::new(crate::Features::for_model(state, &part, model), model);
     let attrition = scorer.score(ScoreKind::Attrition, now).ok();
     Glance {
         attrition,
@@ -470,6 +507,7 @@ fn evidence(scorer: &Scorer<'_>, part: &crate::Part, now: Timestamp) -> Evidence
         usual_activity_gap_days: median_gap(part.calendar().days()),
         last_visit: last(is_site),
         last_mail: last(is_mail),
+        incidents: features.incidents,
     }
 }
 

@@ -16,6 +16,7 @@
 
 use crate::btyd::{Btyd, Recency, logit, sigmoid};
 use crate::correction::Correction;
+use crate::features::adjusted;
 use libm::{exp, exp2, expm1, log, log1p, sqrt};
 use vigie_event::{Channel, Day, Signal};
 
@@ -430,7 +431,7 @@ impl ChurnModel {
     }
 
     /// The first day in `from..=until` on which churn is at or above `high` or at or below `low`, provided that nothing more
-    /// is bought or done.
+    /// is bought or done. `by` is what is added to the log-odds of churn on a day from without; it must not fall with the days.
     ///
     /// Every term but the level is monotone in silence, rising or falling by the sign of its weight, and so is every feature
     /// that trees read, so that the values at both ends of a stretch bound the sum on it: stretches that cannot hold the day are skipped whole, the others halved.
@@ -438,14 +439,14 @@ impl ChurnModel {
     #[must_use]
     pub fn first_day_outside(
         &self,
-        pace: &Pace,
+        (pace, by): (&Pace, &dyn Fn(Day) -> f64),
         horizon_days: u16,
         (low, high): (f64, f64),
         from: Day,
         until: Day,
     ) -> Option<Day> {
         let outside = |day: Day| {
-            let churn = self.churn(pace, horizon_days, day);
+            let churn = adjusted(self.churn(pace, horizon_days, day), by(day));
             churn >= high || churn <= low
         };
         // Log-odds of a purchase fall where churn rises. The margin keeps rounding from hiding a day.
@@ -462,6 +463,7 @@ impl ChurnModel {
                 continue;
             }
             let (least, most) = self.bounds(pace, horizon_days, first, last);
+            let (least, most) = (least - by(last), most - by(first));
             if least > bounds.0 && most < bounds.1 {
                 continue;
             }

@@ -1,10 +1,11 @@
 //! What the models need to know about a customer, walked out of the record once, and the scores as functions of time.
 //!
 //! A [`Scorer`] answers "what is the score at `now`" in a few dozen nanoseconds without touching the calendar again; a
-//! crossing search asks it many times. Every score is monotone: for a state that does not change, it never falls as `now`
-//! advances. Purchases count whole UTC days, engagement counts milliseconds.
+//! crossing search asks it many times. Attrition, and churn without a fitted churn model, are monotone: for a state that does
+//! not change, they never fall as `now` advances. Purchases count whole UTC days, engagement counts milliseconds.
 
-use crate::btyd::{Btyd, Curve, Logit, NoPurchase, Recency, sigmoid};
+use crate::adjust::Incidents;
+use crate::btyd::{Btyd, Curve, Logit, NoPurchase, Recency, logit, sigmoid};
 use crate::churn::{Feature, Pace, Terms, is_mail, is_site, log_odds};
 use crate::model::Model;
 use crate::state::{CustomerState, Part, Refreshed};
@@ -102,33 +103,32 @@ pub struct Features {
     pub engagement: Option<EngagementFeatures>,
     /// What a fitted churn model needs beside; `None` when the customer has never bought (or no such model asked for it).
     pub pace: Option<Pace>,
+    /// What the adjustments go by.
+    pub incidents: Incidents,
 }
 
 impl Features {
     /// Reads a customer's record.
     #[must_use]
     pub fn of(state: &CustomerState) -> Self {
-        Self::of_part(&state.combined())
-    }
-
-    /// Reads a part (or the sum of several).
-    #[must_use]
-    pub fn of_part(part: &Part) -> Self {
+        let part = state.combined();
         Self {
-            pace: pace(part, Day(i32::MAX)),
-            ..Self::without_pace(part)
+            pace: pace(&part, Day(i32::MAX)),
+            ..Self::without_pace(state, &part)
         }
     }
 
-    /// Reads what a model needs: the pace, which takes a walk over all days, only for a fitted churn model.
-    pub(crate) fn for_model(part: &Part, model: &Model) -> Self {
-        match model.churn {
-            Some(_) => Self::of_part(part),
-            None => Self::without_pace(part),
+    /// Reads what a model needs of a record whose parts are given as one: the pace, which takes a walk over all days, only for a
+    /// fitted churn model.
+    pub(crate) fn for_model(state: &CustomerState, part: &Part, model: &Model) -> Self {
+        let pace = model.churn.as_ref().and_then(|_| pace(part, Day(i32::MAX)));
+        Self {
+            pace,
+            ..Self::without_pace(state, part)
         }
     }
 
-    fn without_pace(part: &Part) -> Self {
+    fn without_pace(state: &CustomerState, part: &Part) -> Self {
         let repeats = |days: usize| u32::try_from(days.saturating_sub(1)).unwrap_or(u32::MAX);
         let purchases = part.purchases().span().map(|(first, last, days)| PurchaseFeatures {
             first,
@@ -148,6 +148,7 @@ impl Features {
             purchases,
             engagement,
             pace: None,
+            incidents: Incidents::of(state, part),
         }
     }
 }
@@ -187,6 +188,8 @@ pub struct AttritionTerms {
     pub engagement: Option<Logit>,
     /// The pool's offset.
     pub offset: f64,
+    /// A complaint; see [`crate::Adjustments`].
+    pub complaint: f64,
 }
 
 impl AttritionTerms {
@@ -194,7 +197,7 @@ impl AttritionTerms {
     #[must_use]
     pub fn logit(&self) -> f64 {
         let part = |logit: Option<Logit>| logit.map_or(0.0, Logit::total);
-        part(self.purchases) + part(self.engagement) + self.offset
+        part(self.purchases) + part(self.engagement) + self.offset + self.complaint
     }
 }
 
@@ -220,6 +223,12 @@ pub struct ChurnTerms {
     pub mail: f64,
     /// Season and drift, common to all customers.
     pub season: f64,
+    /// A complaint; see [`crate::Adjustments`] for this and what follows.
+    pub complaint: f64,
+    /// A failed payment.
+    pub payment: f64,
+    /// Contacts without an answer.
+    pub contacts: f64,
 }
 
 impl ChurnTerms {
@@ -234,6 +243,11 @@ impl ChurnTerms {
             + self.site
             + self.mail
             + self.season
+            + self.adjustment()
+    }
+
+    fn adjustment(&self) -> f64 {
+        self.complaint + self.payment + self.contacts
     }
 }
 
@@ -253,7 +267,7 @@ impl<'a> Scorer<'a> {
     /// Reads a customer's record once.
     #[must_use]
     pub fn of(state: &CustomerState, model: &'a Model) -> Self {
-        Self::new(Features::for_model(&state.combined(), model), model)
+        Self::new(Features::for_model(state, &state.combined(), model), model)
     }
 
     /// From statistics that are at hand.
@@ -313,11 +327,23 @@ impl<'a> Scorer<'a> {
             purchases,
             engagement,
             offset: self.model.pool.offset,
+            complaint: self.model.adjustments.complaint(&self.features.incidents, now.day()),
         })
     }
 
-    /// Churn within `days` from `now`, as its two terms. Under a fitted model their sum is that model's, and the part that
-    /// MBG/NBD takes to be gone already is shown as far as it fits in.
+    /// The adjustments of churn at `now`, the other terms 0.
+    fn adjustments(&self, now: Day) -> ChurnTerms {
+        let (by, incidents) = (&self.model.adjustments, &self.features.incidents);
+        ChurnTerms {
+            complaint: by.complaint(incidents, now),
+            payment: by.payment(incidents),
+            contacts: by.contacts(incidents),
+            ..ChurnTerms::default()
+        }
+    }
+
+    /// Churn within `days` from `now`, as its two terms. Under a fitted model and adjustments their sum is what these say, and
+    /// the part that MBG/NBD takes to be gone already is shown as far as it fits in.
     pub fn churn_terms(&self, days: u16, now: Timestamp) -> Result<NoPurchase, NotScored> {
         let (purchases, _) = self.purchases.ok_or(NotScored::NeverPurchased)?;
         let plain = self
@@ -325,17 +351,24 @@ impl<'a> Scorer<'a> {
             .mbg
             .no_purchase(purchases.recency(now), f64::from(days) / DAYS_PER_WEEK);
         let fitted = self.model.churn.as_ref().zip(self.features.pace);
-        Ok(fitted.map_or(plain, |(model, pace)| {
-            let churn = model.churn(&pace, days, now.day().max(pace.last));
-            let already_gone = plain.already_gone.min(churn);
-            NoPurchase {
-                already_gone,
-                still_customer: churn - already_gone,
-            }
-        }))
+        let by = self.adjustments(now.day().max(purchases.last)).adjustment();
+        if fitted.is_none() && by == 0.0 {
+            return Ok(plain);
+        }
+        let churn = fitted.map_or_else(
+            || plain.total(),
+            |(model, pace)| model.churn(&pace, days, now.day().max(pace.last)),
+        );
+        let churn = adjusted(churn, by);
+        let already_gone = plain.already_gone.min(churn);
+        Ok(NoPurchase {
+            already_gone,
+            still_customer: churn - already_gone,
+        })
     }
 
-    /// The log-odds of a purchase within `days` from `now`, term by term; `None` without a fitted churn model or a purchase.
+    /// The log-odds of a purchase within `days` from `now` by the fitted churn model, term by term and without adjustments;
+    /// `None` without such a model or a purchase.
     #[must_use]
     pub fn churn_contributions(&self, days: u16, now: Timestamp) -> Option<Terms> {
         let (churn, pace) = self.model.churn.as_ref().zip(self.features.pace)?;
@@ -345,13 +378,14 @@ impl<'a> Scorer<'a> {
     /// Churn within `days` from `now`, term by term. Their sum is the log-odds of the score.
     pub fn churn_parts(&self, days: u16, now: Timestamp) -> Result<ChurnTerms, NotScored> {
         let (purchases, _) = self.purchases.ok_or(NotScored::NeverPurchased)?;
+        let adjustments = self.adjustments(now.day().max(purchases.last));
         let (Some(churn), Some(pace)) = (self.model.churn.as_ref(), self.features.pace) else {
             let at = |now| log_odds(&self.model.mbg, purchases.recency(now), days);
             let (then, now) = (at(purchases.last.start()), at(now));
             return Ok(ChurnTerms {
                 history: -then,
                 silence: then - now,
-                ..ChurnTerms::default()
+                ..adjustments
             });
         };
         let terms = churn.terms(&pace, days, now.day().max(pace.last));
@@ -369,6 +403,7 @@ impl<'a> Scorer<'a> {
             site: -site,
             mail: -mail,
             season: -terms.level,
+            ..adjustments
         })
     }
 
@@ -410,7 +445,8 @@ impl<'a> Scorer<'a> {
         let (churn, pace) = self.model.churn.as_ref().zip(self.features.pace)?;
         // Before the last purchase the score stands still.
         let day = |at: Timestamp| at.day().max(pace.last);
-        let found = churn.first_day_outside(&pace, days, range, day(from), day(until));
+        let by = |day: Day| self.adjustments(day).adjustment();
+        let found = churn.first_day_outside((&pace, &by), days, range, day(from), day(until));
         Some(found.map(|found| if found == day(from) { from } else { found.start() }))
     }
 
@@ -462,4 +498,9 @@ impl<'a> Scorer<'a> {
     fn weighted_engagement(&self) -> Option<(EngagementFeatures, Curve)> {
         self.engagement.filter(|_| self.engagement_share != 0.0)
     }
+}
+
+/// A probability moved by log-odds; untouched, to the bit, by none.
+pub(crate) fn adjusted(p: f64, by: f64) -> f64 {
+    if by == 0.0 { p } else { sigmoid(logit(p) + by) }
 }

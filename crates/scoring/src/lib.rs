@@ -8,10 +8,12 @@
 //! topics, HTTP or policies. Floats exist only at read time, never in the record, and come from `libm`, so that every
 //! platform computes the same bits.
 
+mod adjust;
 mod assess;
 pub mod btyd;
 pub mod calibration;
 pub mod churn;
+mod complaint;
 mod correction;
 mod crossing;
 mod features;
@@ -27,12 +29,14 @@ mod uncertainty;
 pub mod value;
 pub mod watch;
 
+pub use adjust::{Adjustments, Incidents};
 pub use assess::{
     Assessment, Attrition, Churn, ChurnScore, Contribution, Evidence, Factor, Glance, PAlive, Reason, ReasonCode,
     Stage, assess, assess_in, glance, score_at,
 };
 pub use btyd::Btyd;
 pub use churn::ChurnModel;
+pub use complaint::{Complaint, ComplaintPhase};
 pub use correction::Correction;
 pub use crossing::{first_crossing, next_refresh};
 pub use features::{
@@ -41,6 +45,6 @@ pub use features::{
 pub use model::{MAX_CANDIDATE_BYTES, Model, ModelError, Pool, Stages};
 pub use pareto::ParetoNbd;
 pub use reasons::Lang;
-pub use state::{CodecError, CustomerState, Observation, Part};
+pub use state::{Cited, CodecError, CustomerState, Observation, Part};
 pub use trees::{Trees, TreesError};
 pub use value::{GammaGamma, Value, ValueModel};

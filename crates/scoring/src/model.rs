@@ -10,6 +10,7 @@
 //! Bounds are checked so that nothing downstream can overflow, divide by zero or lose monotonicity to rounding: a score
 //! must not fall under silence, and must change by more than its rounding error per millisecond near a crossing.
 
+use crate::adjust::Adjustments;
 use crate::btyd::{Btyd, Family};
 use crate::churn::{Cadence, ChurnModel, FEATURES, Feature, Level, Weight};
 use crate::correction::Correction;
@@ -90,6 +91,8 @@ pub struct Model {
     pub pool: Pool,
     /// The fitted churn model; without it churn is plain MBG/NBD.
     pub churn: Option<ChurnModel>,
+    /// What complaints, failed payments and contacts add.
+    pub adjustments: Adjustments,
     /// Horizons in days that an assessment shows churn for, ascending, not empty.
     pub churn_horizons_days: Vec<u16>,
     /// One of them: the horizon that is watched for drift.
@@ -134,6 +137,8 @@ struct File {
     pool: Pool,
     churn: Churn,
     churn_model: Option<Fitted>,
+    #[serde(default)]
+    adjustments: Adjustments,
     /// What `vigie fit` says about the fit: data window, metrics, calibration, version of the code. Only the cut-off is read.
     #[serde(default)]
     fit: Option<toml::Table>,
@@ -419,6 +424,7 @@ impl Model {
             candidate: None,
             fitted_until: cutoff.and_then(|day| Timestamp::parse(day).ok()).map(Timestamp::day),
             churn: file.churn_model.map(|fitted| fitted.model(bg, mbg)),
+            adjustments: file.adjustments,
             bg,
             mbg,
             engagement: file.engagement.family(Family::Mbg),
@@ -565,6 +571,7 @@ impl File {
             "stages must satisfy 0 < slowing < at-risk < lapsed < 1".to_owned(),
         );
         problems.extend(self.churn_model.iter().flat_map(Fitted::problems));
+        problems.extend(self.adjustments.problems());
         problems.extend(self.value.problems());
         problems
     }

@@ -1,9 +1,11 @@
 //! Sentences for people: at most three, each a concrete fact with its date, the weightiest first, in English or French.
 //!
-//! Only facts that pull in the direction in which a score leans are told. A sentence states what happened, never why:
-//! contributions describe the model, not a cause.
+//! A sentence points to the events that it rests on, by their ids. Only facts that pull in the direction in which a score
+//! leans are told. A sentence states what happened, never why: contributions describe the model, not a cause.
 
 use crate::assess::{Contribution, Evidence, Factor, PurchaseEvidence, Reason, ReasonCode};
+use crate::complaint::ComplaintPhase;
+use crate::state::{Cited, Part};
 use vigie_event::{Currency, Day, Timestamp};
 
 /// Most sentences of one score.
@@ -48,7 +50,7 @@ impl Lang {
 pub(crate) fn reasons(
     score: f64,
     contributions: &[Contribution],
-    evidence: &Evidence,
+    (evidence, part): (&Evidence, &Part),
     horizon_days: u16,
     now: Timestamp,
     lang: Lang,
@@ -74,9 +76,52 @@ pub(crate) fn reasons(
                 code,
                 factor: contribution.factor,
                 text,
+                events: events(part, code),
             })
         })
         .take(MAX_REASONS)
+        .collect()
+}
+
+/// The events that a sentence rests on: the newest one that it quotes, and for the answer to a complaint the complaint as well.
+fn events(part: &Part, code: ReasonCode) -> Vec<String> {
+    let newest = |kinds: &[Cited]| -> Vec<String> {
+        let ids = kinds.iter().filter_map(|kind| part.cited(*kind));
+        ids.map(|(_, id)| id).collect()
+    };
+    match code {
+        ReasonCode::NoPurchaseSince
+        | ReasonCode::OnePurchase
+        | ReasonCode::RepeatPurchases
+        | ReasonCode::RecentPurchases
+        | ReasonCode::LastSpend
+        | ReasonCode::UsualGap => newest(&[Cited::Purchase]),
+        ReasonCode::NoActivitySince | ReasonCode::OneActiveDay | ReasonCode::ManyActiveDays => last_act(part),
+        ReasonCode::LastVisit => newest(&[Cited::Visit]),
+        ReasonCode::LastMail => newest(&[Cited::Mail]),
+        ReasonCode::ComplaintOpen => newest(&[Cited::Complaint]),
+        ReasonCode::ComplaintAnswered | ReasonCode::Resatisfied => newest(&[Cited::Answer, Cited::Complaint]),
+        ReasonCode::PaymentFailed => newest(&[Cited::Payment]),
+        ReasonCode::ContactsUnanswered => newest(&[Cited::Contact]),
+        ReasonCode::Season => Vec::new(),
+    }
+}
+
+/// The last act of the customer: of all kinds of acts the one that happened at that instant.
+fn last_act(part: &Part) -> Vec<String> {
+    const ACTS: [Cited; 6] = [
+        Cited::Act,
+        Cited::Visit,
+        Cited::Mail,
+        Cited::Complaint,
+        Cited::Answer,
+        Cited::Purchase,
+    ];
+    let last = part.last_activity();
+    let mut acts = ACTS.iter().filter_map(|kind| part.cited(*kind));
+    acts.find(|(at, _)| Some(*at) == last)
+        .map(|(_, id)| id)
+        .into_iter()
         .collect()
 }
 
@@ -101,6 +146,9 @@ impl Teller<'_> {
             Factor::Site => self.last_visit(),
             Factor::Mail => self.last_mail(),
             Factor::Season => Some(self.season(contribution.log_odds)),
+            Factor::Complaint => self.complaint(),
+            Factor::Payment => self.failed_payment(),
+            Factor::Contacts => self.contacts(),
             Factor::PoolOffset => None,
         }
     }
@@ -247,6 +295,59 @@ impl Teller<'_> {
             format!("Dernier e-mail ouvert ou cliqué le {last}, il y a {ago}."),
         );
         Some((ReasonCode::LastMail, text))
+    }
+
+    fn complaint(&self) -> Option<(ReasonCode, String)> {
+        let complaint = self.evidence.incidents.complaint?;
+        let (opened, since) = (complaint.opened.day(), complaint.since.day());
+        let (made, ago, since) = (self.date(opened), self.since(opened), self.date(since));
+        match complaint.phase {
+            ComplaintPhase::Opened | ComplaintPhase::Acknowledged | ComplaintPhase::Reopened => {
+                let (en, fr) = if complaint.grave {
+                    ("grave complaint", "réclamation grave")
+                } else {
+                    ("complaint", "réclamation")
+                };
+                let text = self.pick(
+                    format!("The {en} of {made}, {ago} ago, has not been answered."),
+                    format!("La {fr} du {made}, il y a {ago}, est sans réponse."),
+                );
+                Some((ReasonCode::ComplaintOpen, text))
+            }
+            ComplaintPhase::Resolved | ComplaintPhase::Closed => {
+                let text = self.pick(
+                    format!("The complaint of {made} was answered on {since}."),
+                    format!("La réclamation du {made} a reçu sa réponse le {since}."),
+                );
+                Some((ReasonCode::ComplaintAnswered, text))
+            }
+            ComplaintPhase::Resatisfied => {
+                let text = self.pick(
+                    format!("Satisfied again on {since}, after the complaint of {made}."),
+                    format!("De nouveau satisfait le {since}, après la réclamation du {made}."),
+                );
+                Some((ReasonCode::Resatisfied, text))
+            }
+        }
+    }
+
+    fn failed_payment(&self) -> Option<(ReasonCode, String)> {
+        let failed = self.date(self.evidence.incidents.payment_failed?.day());
+        let text = self.pick(
+            format!("A payment failed on {failed}, and there was no purchase or renewal since."),
+            format!("Un paiement a échoué le {failed}, sans achat ni renouvellement depuis."),
+        );
+        Some((ReasonCode::PaymentFailed, text))
+    }
+
+    fn contacts(&self) -> Option<(ReasonCode, String)> {
+        let incidents = &self.evidence.incidents;
+        let (number, last) = (incidents.contacts, self.date(incidents.last_contact?.day()));
+        let text = self.pick(
+            format!("Contacted {number} times without a reaction, the last time on {last}."),
+            format!("Contacté {number} fois sans réaction, la dernière le {last}."),
+        );
+        Some((ReasonCode::ContactsUnanswered, text))
     }
 
     fn season(&self, log_odds: f64) -> (ReasonCode, String) {

@@ -5,6 +5,9 @@
 //! held of the days before it, since a score is a function of the record and the time; an act that came late is counted where
 //! it belongs. A day's numbers are therefore the same whoever works them out, and whenever.
 //!
+//! Adjustments by complaints, failed payments and contacts are left out: of these a record does not say what it held at a
+//! past cut-off.
+//!
 //! A model is judged, and learned from, only at cut-offs that its own fit has not seen. The pass is fed the customers in any
 //! order; what it learns does not depend on it.
 

@@ -178,6 +178,9 @@ pub(crate) struct Reason {
     factor: &'static str,
     #[schema(example = "No purchase since 4 October 2026")]
     text: String,
+    /// Ids (`messageId`) of the events that it rests on, the newest of their kind. Empty where it is about no event of the
+    /// customer, such as a season.
+    events: Vec<String>,
 }
 
 /// The facts behind the scores, in the words of the repeat-buying models.
@@ -352,6 +355,8 @@ pub(crate) struct RelanceScore {
 pub(crate) struct RelanceReason {
     code: String,
     text: String,
+    /// Ids of the events that it rests on; left out when there are none.
+    events: Vec<String>,
 }
 
 /// A page of relances, in the order in which they were raised.
@@ -581,6 +586,7 @@ fn reasons(reasons: &[vigie_scoring::Reason]) -> Vec<Reason> {
         code: reason.code.label(),
         factor: reason.factor.label(),
         text: reason.text.clone(),
+        events: reason.events.clone(),
     };
     reasons.iter().map(view).collect()
 }

@@ -7,6 +7,7 @@ use crate::workload::Workload;
 use bytes::Bytes;
 use vigie_audit::{Report, Sample, Verdict, recompute};
 use vigie_event::{Body, CustomerKey, Partition, Position, Record, Timestamp};
+use vigie_scoring::CustomerState;
 
 /// A workload with customers, flags and links in several partitions.
 fn full(dice: &mut Dice) -> (Rows, Vec<(Position, Record)>) {
@@ -239,9 +240,10 @@ fn derived_records_that_are_lost_invented_or_changed_are_found() {
 
     let mut changed = records.clone();
     if let Body::Merge(merge) = &mut changed[at].1.body {
-        // The receipt time stands last; a record with another one is still a record.
-        let last = merge.parts[0].state.last_mut().unwrap();
-        *last ^= 2;
+        // A record that was received at another time is still a record.
+        let mut state = CustomerState::decode(&merge.parts[0].state).unwrap();
+        state.last_received = state.last_received.plus_ms(1);
+        merge.parts[0].state = state.encode();
     }
     assert!(audit(changed).counts.record_diff > 0);
 

@@ -222,7 +222,10 @@ fn crossings(model: &ChurnModel) {
                 churn <= range.0 || churn >= range.1
             };
             let scan = (from.0..=until.0).map(Day).find(outside);
-            prop_assert_eq!(model.first_day_outside(&pace, horizon, range, from, until), scan);
+            prop_assert_eq!(
+                model.first_day_outside((&pace, &|_| 0.0), horizon, range, from, until),
+                scan
+            );
             for day in (from.0..until.0).step_by(37).map(Day) {
                 let terms = model.terms(&pace, horizon, day);
                 let sum = terms.base + terms.level + terms.features.iter().sum::<f64>();

@@ -159,7 +159,7 @@ impl Stage {
                 )
                 .unwrap();
                 for reason in &assessment.reasons {
-                    writeln!(out, "> - {}", reason.text).unwrap();
+                    writeln!(out, "> - {} [{}]", reason.text, reason.events.join(", ")).unwrap();
                 }
             }
             "crossing" => {

@@ -17,7 +17,7 @@ mod statistics;
 
 use proptest::prelude::*;
 use vigie_event::{
-    ConsentState, Currency, CustomerKey, DAY_MS, Money, PersonId, Purpose, Signal, Timestamp, Workspace,
+    ConsentState, Currency, CustomerKey, DAY_MS, EventId, Money, PersonId, Purpose, Signal, Timestamp, Workspace,
 };
 use vigie_relance::{Decision, FlagKind, Look, PolicySet, Refusal, evaluate, next_due, note};
 use vigie_scoring::state::{ConsentRecord, Phase};
@@ -59,6 +59,7 @@ fn act(state: &mut CustomerState, id: &CustomerKey, at: i64, signal: Signal) {
         human: true,
     };
     let _ = state.fold(&id.person, &observation);
+    state.cite(&id.person, &observation, &EventId::new(&format!("event-{at}")).unwrap());
     note(&mut state.ledger, signal, observation.channel, observation.at, None);
 }
 
@@ -126,6 +127,7 @@ fn one_flag_per_crossing_then_hysteresis_and_cooldown() {
     };
     assert_eq!(flag.kind, FlagKind::Flagged);
     assert!(flag.score.value >= 0.6 && !flag.reasons.is_empty() && flag.reasons.len() <= 3);
+    assert!(flag.reasons.iter().all(|reason| reason.events.len() == 1), "{flag:?}");
     // Silence goes on: nothing new but the end of the policy's window, by which she has not come back.
     assert!(at(&set, &id, &mut state, &model, crossing.plus_ms(40 * DAY_MS)).is_empty());
     let end = crossing.plus_ms(60 * DAY_MS);

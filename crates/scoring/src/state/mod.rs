@@ -7,6 +7,7 @@
 //! Keeping one part per identity is what makes a link repeatable and reversible: shipping a part twice changes nothing.
 
 mod calendar;
+mod cited;
 mod ledger;
 mod part;
 mod purchases;
@@ -15,6 +16,7 @@ mod standing;
 mod wire;
 
 pub use calendar::{Calendar, SESSION_GAP_S, Session, WINDOW_DAYS as CALENDAR_DAYS};
+pub use cited::Cited;
 pub use ledger::{Contact, Course, Ledger, MAX_CONTACTS, Phase, PolicyState, RaisedFlag};
 pub use part::{Observation, Part, Recency, WEEK_HOURS};
 pub use purchases::{MAX_CURRENCIES, Purchases, Totals, WINDOW_DAYS as PURCHASE_DAYS};
@@ -25,7 +27,7 @@ pub use wire::{CodecError, VERSION};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use vigie_event::{ConsentState, PersonId, PolicyId, Purpose, RecentIds, Timestamp};
+use vigie_event::{ConsentState, EventId, PersonId, PolicyId, Purpose, RecentIds, Timestamp};
 
 /// Identities that one record may hold parts of; see [`CustomerState::fold`] for what happens beyond.
 pub const MAX_PARTS: usize = 64;
@@ -113,6 +115,13 @@ impl CustomerState {
         }
         self.parts.entry(identity.clone()).or_default().apply(observation);
         Fold::Applied
+    }
+
+    /// Remembers the id of an event that has been folded, for reasons to point to; see [`Part::cite`].
+    pub fn cite(&mut self, identity: &PersonId, observation: &Observation, id: &EventId) {
+        if let Some(part) = self.parts.get_mut(identity) {
+            part.cite(observation, id);
+        }
     }
 
     /// Takes in a part that another record shipped. Shipping the same or an older version again changes nothing.

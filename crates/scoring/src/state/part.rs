@@ -5,8 +5,9 @@
 //! customer record do), and never reads a clock: `at` is the effective time that enrichment settled, which also keeps it
 //! from lying absurdly far in the future.
 
-use super::{Calendar, Purchases, SortedMap};
-use vigie_event::{Channel, Money, Signal, Timestamp};
+use super::cited::CompactId;
+use super::{Calendar, Cited, Purchases, SortedMap};
+use vigie_event::{Channel, EventId, Money, Signal, Timestamp};
 
 /// Hours in a week: cells of the hour-of-week histogram.
 pub const WEEK_HOURS: u8 = 168;
@@ -37,7 +38,7 @@ pub struct Recency {
     pub count: u64,
 }
 
-/// What one identity has done. Written only by [`Part::apply`] and [`Part::absorb`].
+/// What one identity has done. Written only by [`Part::apply`], [`Part::cite`] and [`Part::absorb`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Part {
     /// Observations folded, machines included. Never falls; it decides which of two versions of one part is the newer.
@@ -56,6 +57,8 @@ pub struct Part {
     channels: SortedMap<Channel, Timestamp>,
     /// Human engagement per hour of the week in UTC (0 = Monday 00:00), saturating; at most 168 cells.
     hours: SortedMap<u8, u16>,
+    /// The newest event of each kind that a reason may quote; bounded by the closed list of kinds. Only rises.
+    cited: SortedMap<Cited, (Timestamp, CompactId)>,
 }
 
 /// The stored fields of a part, for the codec alone.
@@ -68,6 +71,7 @@ pub(super) struct Fields {
     pub(super) signals: SortedMap<Signal, Recency>,
     pub(super) channels: SortedMap<Channel, Timestamp>,
     pub(super) hours: SortedMap<u8, u16>,
+    pub(super) cited: SortedMap<Cited, (Timestamp, CompactId)>,
 }
 
 impl Part {
@@ -109,6 +113,15 @@ impl Part {
         }
     }
 
+    /// Remembers the id of an event that reasons may quote, where it is the newest of its kind.
+    pub fn cite(&mut self, observation: &Observation, id: &EventId) {
+        if let Some(kind) = Cited::of(observation)
+            && self.cited.get(&kind).is_none_or(|(at, _)| *at <= observation.at)
+        {
+            self.note_cited(kind, (observation.at, CompactId::of(id)));
+        }
+    }
+
     /// Adds another identity's part: the result is that of folding the observations of both into one.
     pub fn absorb(&mut self, other: &Self) {
         self.observations = self.observations.saturating_add(other.observations);
@@ -126,6 +139,9 @@ impl Part {
         }
         for (hour, count) in other.hours.iter() {
             self.note_hour(*hour, *count);
+        }
+        for (kind, cited) in other.cited.iter() {
+            self.note_cited(*kind, cited.clone());
         }
     }
 
@@ -186,6 +202,18 @@ impl Part {
         self.hours.iter().map(|(hour, count)| (*hour, *count))
     }
 
+    /// The newest event of a kind: when it happened and its id. `None` when there was none since records keep ids.
+    #[must_use]
+    pub fn cited(&self, kind: Cited) -> Option<(Timestamp, String)> {
+        let (at, id) = self.cited.get(&kind)?;
+        Some((*at, id.text().into_owned()))
+    }
+
+    /// The newest event of each kind, as it is kept.
+    pub(super) fn all_cited(&self) -> &SortedMap<Cited, (Timestamp, CompactId)> {
+        &self.cited
+    }
+
     /// How many actions of `signal` have left the calendar's window: all minus those in it.
     #[must_use]
     pub fn count_before_window(&self, signal: Signal) -> u64 {
@@ -209,6 +237,7 @@ impl Part {
             signals,
             channels,
             hours,
+            cited,
         } = fields;
         Self {
             observations,
@@ -219,6 +248,7 @@ impl Part {
             signals,
             channels,
             hours,
+            cited,
         }
     }
 
@@ -232,6 +262,13 @@ impl Part {
             old.last = old.last.max(new.last);
             old.count = old.count.saturating_add(new.count);
         });
+    }
+
+    fn note_cited(&mut self, kind: Cited, new: (Timestamp, CompactId)) {
+        match self.cited.get(&kind) {
+            Some(known) if *known >= new => {}
+            _ => self.cited.update(kind, new.clone(), |known| *known = new),
+        }
     }
 
     fn note_channel(&mut self, channel: Channel, at: Timestamp) {

@@ -8,16 +8,19 @@
 //! error; it never guesses and never takes damage for a new customer.
 
 use super::calendar::DAY_S;
+use super::cited::CompactId;
 use super::ledger::LedgerV1;
 use super::part::Fields;
 use super::{
-    Account, Calendar, ConsentRecord, CustomerState, InBand, Ledger, Part, Purchases, Recency, Refreshed, Session,
-    SortedMap, Totals, WEEK_HOURS,
+    Account, Calendar, Cited, ConsentRecord, CustomerState, InBand, Ledger, Part, Purchases, Recency, Refreshed,
+    Session, SortedMap, Totals, WEEK_HOURS,
 };
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use vigie_event::{Channel, Currency, Day, PersonId, PolicyId, Purpose, RecentIds, RecentIdsBySecond, Signal, Timestamp};
+use vigie_event::{
+    Channel, Currency, Day, PersonId, PolicyId, Purpose, RecentIds, RecentIdsBySecond, Signal, Timestamp,
+};
 
 /// The version that is written. Two versions differ in two bits at least, so that a flipped bit makes none of another: there
 /// is no version 3.
@@ -59,6 +62,7 @@ struct WireState<'a, R, L> {
 struct WireTail<'a> {
     bands: Cow<'a, BTreeMap<PolicyId, InBand>>,
     account: Cow<'a, Option<Account>>,
+    cited: WireCited,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -81,6 +85,10 @@ struct WirePart {
     totals: Vec<(Currency, i64, i64)>,
     hours: Vec<(u8, u16)>,
 }
+
+/// For each part, in their order: the kinds of events that reasons may quote, each with the milliseconds from its newest event
+/// to the last human engagement (to 0 when there is none), and that event's id.
+type WireCited = Vec<Vec<(Cited, i64, CompactId)>>;
 
 #[derive(Serialize, Deserialize)]
 struct WireSignal {
@@ -132,10 +140,25 @@ pub(super) fn encode(state: &CustomerState) -> Vec<u8> {
     let tail = WireTail {
         bands: Cow::Borrowed(&state.bands),
         account: Cow::Borrowed(&state.account),
+        cited: state.parts.values().map(cited_to_wire).collect(),
     };
     let mut bytes = Vec::with_capacity(TYPICAL_BYTES);
     bytes.push(VERSION);
     postcard::to_extend(&(wire, tail), bytes).unwrap_or_default()
+}
+
+fn cited_to_wire(part: &Part) -> Vec<(Cited, i64, CompactId)> {
+    let last = part.last_activity().unwrap_or_default();
+    let before = |(kind, (at, id)): (&Cited, &(Timestamp, CompactId))| (*kind, last.0.wrapping_sub(at.0), id.clone());
+    part.all_cited().iter().map(before).collect()
+}
+
+fn cited_from(wire: Vec<(Cited, i64, CompactId)>, last: Timestamp) -> Option<SortedMap<Cited, (Timestamp, CompactId)>> {
+    if !wire.iter().all(|(_, _, id)| id.is_canonical()) {
+        return None;
+    }
+    let at = |before: i64| Timestamp(last.0.wrapping_sub(before));
+    sorted(wire.into_iter().map(|(kind, before, id)| (kind, (at(before), id))))
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<CustomerState, CodecError> {
@@ -158,12 +181,16 @@ where
         true => postcard::take_from_bytes::<WireTail<'_>>(rest).ok()?,
         false => (WireTail::default(), rest),
     };
-    if !rest.is_empty() {
+    let cited = match has_tail {
+        true => tail.cited,
+        false => vec![Vec::new(); wire.parts.len()],
+    };
+    if !rest.is_empty() || cited.len() != wire.parts.len() {
         return None;
     }
     let mut parts = BTreeMap::new();
-    for (identity, part) in wire.parts {
-        if parts.insert(identity.into_owned(), from_wire(part)?).is_some() {
+    for ((identity, part), cited) in wire.parts.into_iter().zip(cited) {
+        if parts.insert(identity.into_owned(), from_wire(part, cited)?).is_some() {
             return None;
         }
     }
@@ -263,7 +290,7 @@ fn to_wire(part: &Part) -> WirePart {
     }
 }
 
-fn from_wire(wire: WirePart) -> Option<Part> {
+fn from_wire(wire: WirePart, cited: Vec<(Cited, i64, CompactId)>) -> Option<Part> {
     let (first, last) = wire.human.unwrap_or_default();
     let calendar = calendar_from(&wire)?;
     let purchases = purchases_from(&wire)?;
@@ -294,6 +321,7 @@ fn from_wire(wire: WirePart) -> Option<Part> {
                 .map(|(channel, before)| (channel, Timestamp(last.0.wrapping_sub(before)))),
         )?,
         hours: sorted(wire.hours)?,
+        cited: cited_from(cited, last)?,
     }))
 }
 

@@ -64,6 +64,19 @@ fn money() -> impl Strategy<Value = Option<Money>> {
     )
 }
 
+/// What adjustments go by.
+const INCIDENTS: [Signal; 9] = [
+    Signal::ComplaintOpened,
+    Signal::ComplaintAcknowledged,
+    Signal::ComplaintResolved,
+    Signal::ComplaintClosed,
+    Signal::ComplaintReopened,
+    Signal::ComplaintResatisfied,
+    Signal::ComplaintGrave,
+    Signal::PaymentFailed,
+    Signal::ContactSent,
+];
+
 pub(crate) fn observation() -> impl Strategy<Value = Observation> {
     let signal = prop_oneof![
         3 => Just(Signal::Purchase),
@@ -71,6 +84,7 @@ pub(crate) fn observation() -> impl Strategy<Value = Observation> {
         1 => Just(Signal::Refund),
         1 => Just(Signal::EmailSent),
         1 => (0..Signal::ALL.len()).prop_map(|at| Signal::ALL[at]),
+        2 => (0..INCIDENTS.len()).prop_map(|at| INCIDENTS[at]),
     ];
     let channel = (0..Channel::ALL.len()).prop_map(|at| Channel::ALL[at]);
     (instant(), signal, channel, money(), prop::bool::weighted(0.9)).prop_map(|(at, signal, channel, money, human)| {
@@ -101,7 +115,7 @@ fn flag() -> impl Strategy<Value = FlagId> {
 
 /// A record with every field in use.
 pub(crate) fn state() -> impl Strategy<Value = CustomerState> {
-    let events = prop::collection::vec((person(), observation()), 0..12);
+    let events = prop::collection::vec((person(), observation(), 0u8..20), 0..12);
     let ids = prop::collection::vec((0u32..20, 0u64..2, 0i32..5), 0..6);
     let policy = (
         any::<bool>(),
@@ -135,8 +149,13 @@ pub(crate) fn state() -> impl Strategy<Value = CustomerState> {
     );
     (events, ids, policies, contacts, consent, rest).prop_map(|(events, ids, policies, contacts, consent, rest)| {
         let mut state = CustomerState::default();
-        for (person, observation) in events {
+        for (person, observation, number) in events {
             let _ = state.fold(&person, &observation);
+            state.cite(
+                &person,
+                &observation,
+                &EventId::new(&format!("event-{number}")).unwrap(),
+            );
         }
         for (id, fingerprint, day) in ids {
             state.recent.insert(

@@ -32,6 +32,19 @@ fn everything(version: u8) -> CustomerState {
             let _ = state.fold(&person, &act(&format!("1997-03-0{day}T{hour:02}:15:30.250Z"), signal));
         }
     }
+    if version >= 3 {
+        for (at, signal, id) in [
+            (
+                "1997-03-09T09:15:30.250Z",
+                Signal::PageView,
+                "6f1c1f0e-9f53-4c0e-8a38-0d0a4e6f5b11",
+            ),
+            ("1997-03-09T21:15:30.250Z", Signal::EmailClick, "mail-1"),
+            ("1997-03-10T09:00:00Z", Signal::PaymentFailed, "MSG-é"),
+        ] {
+            state.cite(&person, &act(at, signal), &EventId::new(id).unwrap());
+        }
+    }
     let _ = state.fold(&device, &act("1997-02-27T23:50:00Z", Signal::PageView));
     let _ = state.fold(&device, &act("1997-02-28T00:10:00Z", Signal::CartAdd));
     let mut purchase = act("1997-03-02T09:40:00Z", Signal::Purchase);
@@ -187,6 +200,14 @@ fn a_typical_customer_is_small() {
     state.timer = Some(Timestamp::parse("2026-08-01").unwrap());
     state.last_received = Timestamp::parse("2026-07-01").unwrap();
     let without_ids = state.encode().len();
-    println!("10 active days, 43 events, 3 purchases: {without_ids} bytes without recent ids");
+    println!("10 active days, 43 events, 3 purchases: {without_ids} bytes without ids");
     assert!(without_ids <= 300, "{without_ids} bytes");
+    // A customer of whom a reason can quote two kinds of events: a UUID and its distance for each.
+    for signal in [Signal::CartAdd, Signal::Purchase] {
+        let id = EventId::new("6f1c1f0e-9f53-4c0e-8a38-0d0a4e6f5b11").unwrap();
+        state.cite(&person, &act("2026-06-30T20:00:00.5Z", signal), &id);
+    }
+    let quoted = state.encode().len() - without_ids;
+    println!("{quoted} bytes for two quoted events");
+    assert!(quoted <= 2 * 24, "{quoted} bytes");
 }

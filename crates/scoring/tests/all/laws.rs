@@ -77,7 +77,9 @@ fn every_number_agrees_with_the_oracle() {
         );
 
         let now = Timestamp(crate::generate::START + days * 86_400_000 + 12_345);
-        let weeks = Features::of_part(&part)
+        let mut state = CustomerState::default();
+        let _ = state.parts.insert(PersonId::known("customer").unwrap(), part);
+        let weeks = Features::of(&state)
             .purchases
             .map(|p| p.recency(now))
             .map(|r| (r.x, r.t_x, r.age));

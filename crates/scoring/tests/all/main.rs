@@ -9,7 +9,9 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+mod adjust;
 mod btyd;
+mod cited;
 mod crossing;
 mod expected;
 mod fitted;

@@ -2,7 +2,7 @@
 //! plain list.
 
 use std::collections::{BTreeMap, BTreeSet};
-use vigie_event::Currency;
+use vigie_event::{Currency, Signal};
 use vigie_scoring::Observation;
 
 const DAY_MS: i64 = 86_400_000;
@@ -114,4 +114,92 @@ pub(crate) fn hours(observations: &[Observation]) -> BTreeMap<u8, u16> {
         *hours.entry(hour as u8).or_default() += 1;
     }
     hours
+}
+
+const COMPLAINTS: [Signal; 6] = [
+    Signal::ComplaintOpened,
+    Signal::ComplaintAcknowledged,
+    Signal::ComplaintResolved,
+    Signal::ComplaintClosed,
+    Signal::ComplaintResatisfied,
+    Signal::ComplaintReopened,
+];
+pub(crate) const CONTACTS: [Signal; 4] = [
+    Signal::ContactSent,
+    Signal::CallOutbound,
+    Signal::EmailSent,
+    Signal::RelanceContacted,
+];
+
+/// Whether an adjustment may come of it.
+pub(crate) fn is_incident(signal: Signal) -> bool {
+    COMPLAINTS.contains(&signal)
+        || CONTACTS.contains(&signal)
+        || [Signal::PaymentFailed, Signal::PaymentDisputed].contains(&signal)
+}
+
+/// Instants of the events that count among some signals, in order.
+fn instants(observations: &[Observation], of: &[Signal]) -> Vec<i64> {
+    let counts = |o: &&Observation| o.human || !o.signal.is_engagement() || o.signal.is_purchase();
+    let mut all: Vec<i64> = observations
+        .iter()
+        .filter(counts)
+        .filter(|o| of.contains(&o.signal))
+        .map(|o| o.at.0)
+        .collect();
+    all.sort_unstable();
+    all
+}
+
+/// Log-odds by the complaint, with the shipped sizes.
+pub(crate) fn complaint(observations: &[Observation], now_ms: i64) -> f64 {
+    let last = |signal: Signal| instants(observations, &[signal]).last().copied();
+    let newest = (0..6).filter_map(|n| last(COMPLAINTS[n]).map(|at| (at, n))).max();
+    let Some((since, phase)) = newest else { return 0.0 };
+    let made = instants(observations, &[Signal::ComplaintOpened]);
+    let answered = instants(observations, &[Signal::ComplaintResolved, Signal::ComplaintClosed]);
+    let again = instants(observations, &[Signal::ComplaintOpened, Signal::ComplaintReopened]);
+    let never_answered = made
+        .first()
+        .filter(|first| answered.iter().all(|answer| answer < first));
+    let opened = never_answered.or(again.last()).copied().unwrap_or(since);
+    let days = |from: i64, to: i64| to.div_euclid(DAY_MS) - from.div_euclid(DAY_MS);
+    let faded = |relief: f64| relief * libm::exp2(-(days(since, now_ms).max(0) as f64) / 180.0);
+    match COMPLAINTS[phase] {
+        Signal::ComplaintOpened | Signal::ComplaintAcknowledged | Signal::ComplaintReopened => {
+            let grave = last(Signal::ComplaintGrave).is_some_and(|at| at >= opened);
+            let late = if days(opened, now_ms) > 7 { 0.2 } else { 0.0 };
+            late + if grave { 1.1 } else { 0.5 }
+        }
+        Signal::ComplaintResatisfied => faded(-0.3),
+        _ if days(opened, since) <= 7 => faded(-0.2),
+        _ => 0.0,
+    }
+}
+
+/// Log-odds by a failed payment that nothing came after.
+pub(crate) fn payment(observations: &[Observation]) -> f64 {
+    let failed = instants(observations, &[Signal::PaymentFailed, Signal::PaymentDisputed]);
+    let paid = [
+        Signal::Purchase,
+        Signal::SubscriptionStarted,
+        Signal::SubscriptionRenewed,
+    ];
+    let paid = instants(observations, &paid);
+    if failed.last() >= paid.last() && !failed.is_empty() {
+        0.5
+    } else {
+        0.0
+    }
+}
+
+/// Log-odds by contacts after the last act.
+pub(crate) fn contacts(observations: &[Observation]) -> f64 {
+    let act = engaged(observations).iter().map(|o| o.at.0).max();
+    let since = observations
+        .iter()
+        .filter(|o| CONTACTS.contains(&o.signal) && act.is_none_or(|act| o.at.0 > act))
+        .map(|o| (o.at.0, o.channel))
+        .collect::<BTreeSet<_>>();
+    (0.05 * (since.len() as f64 - 6.0).max(0.0)).min(0.3)
 }

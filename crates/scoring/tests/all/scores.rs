@@ -4,6 +4,7 @@ use crate::generate::{START, check, instant, observations};
 use crate::oracle;
 use proptest::prelude::*;
 use vigie_event::{Channel, Currency, Money, PersonId, Signal, Timestamp};
+use vigie_scoring::state::Contact;
 use vigie_scoring::{
     CustomerState, Factor, Model, NotScored, Observation, ReasonCode, ScoreKind, Scorer, Stage, assess, score_at,
 };
@@ -23,6 +24,14 @@ pub(crate) fn customer(observations: &[Observation]) -> CustomerState {
     let mut state = CustomerState::default();
     for observation in observations {
         let _ = state.fold(&PersonId::known("customer").unwrap(), observation);
+        // As the pipeline does it.
+        if oracle::CONTACTS.contains(&observation.signal) {
+            state.ledger.note_contact(Contact {
+                at: observation.at,
+                channel: observation.channel,
+                flag: None,
+            });
+        }
     }
     state
 }
@@ -84,7 +93,7 @@ fn attrition_agrees_with_a_plain_computation_from_the_event_list() {
                 mbg_logit(0.7, 1.0, 0.7, 4.2, x, weeks(last - first), weeks(now.max(last) - first))
             });
         let parts: Vec<f64> = [bought, seen].into_iter().flatten().collect();
-        let expected = -parts.iter().sum::<f64>() / parts.len() as f64;
+        let expected = oracle::complaint(&list, now) - parts.iter().sum::<f64>() / parts.len() as f64;
         match assess(&customer(&list), &model, Timestamp(now)).attrition {
             Err(NotScored::NoActivity) => prop_assert!(parts.is_empty()),
             Ok(attrition) => prop_assert!(

@@ -94,7 +94,7 @@ async function customerPage(id) {
     el("section", {}, el("div", { className: "figures" },
       figure(percent(c.attrition?.score ?? null), "attrition"),
       ...c.churn.map((churn) => figure(percent(churn.score), `no purchase in ${churn.horizon_days} days`)))),
-    el("section", {}, el("h2", {}, "Why"), el("ul", {}, ...c.reasons.map((reason) => el("li", {}, reason.text)))),
+    el("section", {}, el("h2", {}, "Why"), el("ul", {}, ...c.reasons.map((reason) => el("li", { title: reason.events.join(", ") }, reason.text)))),
     el("section", {}, el("h2", {}, "If the customer stays silent"), sparkline(c),
       table(["Policy", "Score", "#Now", "#Threshold", "Reached on"],
         c.crossings.map((p) => [p.policy, p.score, percent(p.value), percent(p.threshold), silent(p)]))),

@@ -70,6 +70,15 @@ async fn churn_is_taken_apart_and_told_in_the_language_that_was_asked_for() {
         assert!(ends[0] < score && score < ends[1], "{churn}");
     }
     assert!((1..=3).contains(&c["churn_reasons"].as_array().unwrap().len()), "{c}");
+    // Each sentence is about the last purchase, 80 days ago, and says which event that was.
+    for reason in c["reasons"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .chain(c["churn_reasons"].as_array().unwrap())
+    {
+        assert_eq!(reason["events"], json!(["order-80"]), "{reason}");
+    }
     let french = house.get("/v1/customers/ada?lang=fr").await.json();
     let first = |c: &Value| c["reasons"][0]["text"].as_str().unwrap().to_owned();
     assert!(

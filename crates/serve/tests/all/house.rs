@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use tower::ServiceExt;
 use vigie_event::{
-    Channel, CustomerKey, DAY_MS, FlagId, Money, Partition, PersonId, Signal, Timestamp, Workspace, partition_for,
+    Channel, CustomerKey, DAY_MS, EventId, FlagId, Money, Partition, PersonId, Signal, Timestamp, Workspace,
+    partition_for,
 };
 use vigie_relance::{Flag, FlagKind, FlagReason, FlagScore, Plan, PolicySet};
 use vigie_scoring::{CustomerState, Model, Observation};
@@ -50,6 +51,7 @@ pub(crate) fn buyer(id: &PersonId, days_ago: &[i64]) -> CustomerState {
             human: true,
         };
         let _ = state.fold(id, &bought);
+        state.cite(id, &bought, &EventId::new(&format!("order-{days}")).unwrap());
         state.last_received = state.last_received.max(at.plus_ms(500));
     }
     state
@@ -180,6 +182,7 @@ impl House {
                 reasons: vec![FlagReason {
                     code: "no_purchase_since".to_owned(),
                     text: "No purchase.".to_owned(),
+                    events: vec!["order-1".to_owned()],
                 }],
                 model: "m@1".to_owned(),
                 play: "attention".to_owned(),

@@ -399,7 +399,16 @@ fn rendered(told: &serde_json::Value) -> String {
             .into_iter()
             .flatten()
         {
-            let _ = writeln!(out, "  {}", reason.as_str().unwrap_or_default());
+            let text = reason
+                .get("text")
+                .and_then(serde_json::Value::as_str)
+                .unwrap_or_default();
+            let events = reason.get("events").and_then(serde_json::Value::as_array);
+            let ids: Vec<&str> = events.into_iter().flatten().filter_map(|id| id.as_str()).collect();
+            let _ = match ids.is_empty() {
+                true => writeln!(out, "  {text}"),
+                false => writeln!(out, "  {text} [{}]", ids.join(", ")),
+            };
         }
     }
     out

@@ -81,6 +81,13 @@ pub(crate) struct Told {
     pub(crate) currency: Option<String>,
 }
 
+/// A sentence, and the ids of the events that it rests on.
+#[derive(Debug, Clone, Serialize, PartialEq)]
+pub(crate) struct Sentence {
+    pub(crate) text: String,
+    pub(crate) events: Vec<String>,
+}
+
 /// The scores at one instant.
 #[derive(Debug, Clone, Serialize, PartialEq)]
 pub(crate) struct Scores {
@@ -91,7 +98,7 @@ pub(crate) struct Scores {
     pub(crate) contributions: BTreeMap<&'static str, f64>,
     /// Per horizon in days.
     pub(crate) churn: BTreeMap<u16, Option<f64>>,
-    pub(crate) reasons: Vec<String>,
+    pub(crate) reasons: Vec<Sentence>,
     pub(crate) model: String,
 }
 
@@ -434,7 +441,13 @@ fn scores(active: &Arc<Active>, state: &CustomerState, at: Timestamp) -> Scores 
             .iter()
             .map(|churn| (churn.horizon_days, churn.outcome.ok().map(|outcome| outcome.score)))
             .collect(),
-        reasons: reasons.into_iter().map(|reason| reason.text).collect(),
+        reasons: reasons
+            .into_iter()
+            .map(|reason| Sentence {
+                text: reason.text,
+                events: reason.events,
+            })
+            .collect(),
         model,
     }
 }
