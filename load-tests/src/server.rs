@@ -32,6 +32,9 @@ pub(crate) struct Site {
     directory: TempDir,
 }
 
+/// The policies that vigie ships.
+const POLICIES: &str = include_str!("../../config/policies.toml");
+
 /// The books, as `/v1/books` gives them.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct Books {
@@ -54,7 +57,14 @@ impl Site {
         for (kind, key) in [("write", WRITE_KEY), ("read", READ_KEY), ("admin", ADMIN_KEY)] {
             text += &format!("[[keys]]\nworkspace = \"{WORKSPACE}\"\nkind = \"{kind}\"\nkey = \"{key}\"\n");
         }
-        std::fs::write(directory.path().join("vigie.toml"), text + settings)?;
+        text += settings;
+        if !settings.contains("[relance]") {
+            // Nobody of a load test was asked whether opens of mails may be read.
+            let policies = directory.path().join("policies.toml");
+            std::fs::write(&policies, format!("{POLICIES}\n[consent]\nopens = \"not-refused\"\n"))?;
+            text += &format!("[relance]\npolicies = {policies:?}\n");
+        }
+        std::fs::write(directory.path().join("vigie.toml"), text)?;
         Ok(Self {
             binary: binary.to_owned(),
             directory,

@@ -70,6 +70,7 @@ impl Prepared {
             Body::Forward(forward) => Some(&forward.event.workspace),
             Body::Link(link) => Some(&link.workspace),
             Body::Merge(merge) => Some(&merge.workspace),
+            Body::Release(release) => Some(&release.workspace),
             Body::Tick(_) | Body::Control(_) => None,
         }
     }
@@ -204,6 +205,7 @@ fn kind(record: Option<&Record>) -> &'static str {
         Some(Body::Tick(_)) => "tick",
         Some(Body::Link(_)) => "link",
         Some(Body::Merge(_)) => "merge",
+        Some(Body::Release(_)) => "release",
         Some(Body::Control(_)) => "control",
     }
 }
@@ -215,6 +217,7 @@ fn customer(record: &Record) -> Option<&PersonId> {
         Body::Forward(forward) => Some(&forward.into),
         Body::Link(link) => Some(&link.from),
         Body::Merge(merge) => Some(&merge.into),
+        Body::Release(release) => Some(&release.holder),
         Body::Tick(_) | Body::Control(_) => None,
     }
 }
@@ -342,6 +345,7 @@ impl Builders {
         let declared_by = record.and_then(|record| match &record.body {
             Body::Link(link) => Some(&link.by),
             Body::Merge(merge) => Some(&merge.by),
+            Body::Release(release) => Some(&release.by),
             _ => None,
         });
         let event_id = event.map(|event| &event.id).or(declared_by);

@@ -29,17 +29,17 @@ const YEAR: i32 = 365;
 
 /// The last time that any identity of a customer gave a signal.
 pub(crate) fn last(state: &State, signal: Signal) -> Option<Timestamp> {
-    let all = state.parts.values().filter_map(|part| part.signals.get(&signal));
+    let all = state.all_parts().filter_map(|part| part.signals.get(&signal));
     all.map(|times| times.last).max()
 }
 
 fn first(state: &State, signal: Signal) -> Option<Timestamp> {
-    let all = state.parts.values().filter_map(|part| part.signals.get(&signal));
+    let all = state.all_parts().filter_map(|part| part.signals.get(&signal));
     all.map(|times| times.first).min()
 }
 
 fn count(state: &State, signal: Signal) -> u64 {
-    let all = state.parts.values().filter_map(|part| part.signals.get(&signal));
+    let all = state.all_parts().filter_map(|part| part.signals.get(&signal));
     all.fold(0, |sum, times| sum.saturating_add(times.count))
 }
 
@@ -119,8 +119,7 @@ pub(crate) fn incidents(state: &State) -> Incidents {
     let paid = [Purchase, SubscriptionStarted, SubscriptionRenewed].map(|signal| last(state, signal));
     let paid = paid.into_iter().max().flatten();
     let act = state
-        .parts
-        .values()
+        .all_parts()
         .filter_map(|part| part.human)
         .map(|(_, last)| last)
         .max();
@@ -157,7 +156,7 @@ pub(crate) fn row(key: &CustomerKey, state: &State, features: &Features) -> Row 
             most = Some((currency, gross, refunds));
         }
     }
-    let human = || state.parts.values().filter_map(|part| part.human);
+    let human = || state.all_parts().filter_map(|part| part.human);
     Row {
         workspace: key.workspace.as_str().to_owned(),
         customer: key.person.to_string(),
@@ -212,7 +211,7 @@ pub(crate) fn refusal(
     let reasons = [
         (
             OBJECTED,
-            state.word(Purpose::Profiling) == refused || (marketing && word == refused),
+            state.word(Purpose::Profiling) == refused || (marketing && (word == refused || !state.held.is_empty())),
         ),
         (
             NO_CONSENT,
@@ -244,7 +243,7 @@ fn silent(set: &PolicySet, state: &State) -> bool {
 
 /// When a customer was last heard of through what an outage concerns.
 fn through(outage: &Outage, state: &State) -> Option<Timestamp> {
-    let all = state.parts.values().flat_map(|part| &part.signals);
+    let all = state.all_parts().flat_map(|part| &part.signals);
     let brought = all.filter(|(signal, _)| {
         let anything = outage.signals.is_empty() && signal.is_engagement();
         anything || outage.signals.contains(signal)

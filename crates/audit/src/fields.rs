@@ -120,6 +120,27 @@ fn fields(state: &State) -> Vec<(String, String)> {
         }
     }
     add("last_received".into(), state.last_received.to_string());
+    for ((at, identity, signal, channel, link, likely), times) in &state.acts {
+        let name = format!("mail[{at} {} {signal} {channel} {link:08x} {likely}]", person(identity));
+        add(name, times.to_string());
+    }
+    for (at, identity, signal, doubt) in &state.held {
+        add(
+            format!("quarantine[{at} {} {signal} {doubt}]", person(identity)),
+            "present".into(),
+        );
+    }
+    add("quarantine.dismissed".into(), or_none(state.dismissed));
+    for (identity, to) in &state.given {
+        add(format!("bonds.given[{}]", person(identity)), person(to));
+    }
+    for identity in &state.withdrawn {
+        add(format!("bonds.withdrawn[{}]", person(identity)), "present".into());
+    }
+    for ((identity, purpose), (at, word)) in &state.words {
+        let name = format!("bonds.words[{} {purpose:?}]", person(identity)).to_lowercase();
+        add(name, format!("{word:?} at {at}"));
+    }
     all
 }
 

@@ -1,7 +1,9 @@
 //! What an event means, decided anew from the documented rules: signal, time, links. Who acted is the one judgement that is
 //! shared (the lists of crawlers are data, not rules), see [`vigie_enrichment::Judge::agent`].
 
-use vigie_event::{Channel, DAY_MS, Event, PersonId, PersonIds, Signal, Timestamp};
+use crate::mail::{MailAct, machine_near};
+use std::collections::BTreeMap;
+use vigie_event::{Agent, Channel, DAY_MS, Doubt, Event, PersonId, PersonIds, Signal, Timestamp, fingerprint};
 
 /// A clock that is off by no more than this is not corrected.
 const TOLERATED_SKEW_MS: u64 = 60_000;
@@ -53,6 +55,37 @@ pub(crate) fn time(event: &Event) -> Timestamp {
         }
     });
     corrected.min(event.received_at)
+}
+
+/// Why an unsubscription or complaint is put into quarantine: a mail provider reports it, and software or moment are a
+/// machine's.
+pub(crate) fn doubt(
+    event: &Event,
+    signal: Signal,
+    at: Timestamp,
+    agent: &Agent,
+    acts: &BTreeMap<MailAct, u16>,
+) -> Option<Doubt> {
+    let reported = event.source.is_mail_provider();
+    match signal {
+        Signal::EmailUnsubscribe | Signal::EmailComplaint if reported => {
+            if agent.human_permille < Agent::HUMAN_FROM {
+                return Some(Doubt::Agent);
+            }
+            machine_near(acts, at).then_some(Doubt::Burst)
+        }
+        _ => None,
+    }
+}
+
+/// How the address that was followed is remembered.
+pub(crate) fn link(event: &Event) -> u32 {
+    let Some(address) = &event.client.page_url else {
+        return 0;
+    };
+    let bytes = fingerprint([address.as_bytes()]).to_be_bytes();
+    let [a, b, c, d, ..] = bytes;
+    u32::from_be_bytes([a, b, c, d]).max(1)
 }
 
 /// Which identities the event declares to be one person: (gives up its record, takes it in).

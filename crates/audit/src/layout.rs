@@ -7,17 +7,19 @@
 //! text is its length and its UTF-8 bytes; an alternative is its index. Days are distances from the day before in the list,
 //! instants of signals and channels distances from the first or last human act.
 
+use crate::mail::counted;
 use crate::part::{ActiveDay, Part, PurchaseDay, Sums, Times};
 use crate::state::{Published, RECALLED, Recent, Standing, State};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use vigie_event::{
-    AccountId, Channel, ConsentState, Currency, Day, FlagId, PersonId, PolicyId, Purpose, Signal, Timestamp,
+    AccountId, Channel, ConsentState, Currency, Day, Doubt, FlagId, PersonId, PolicyId, Purpose, Signal, Timestamp,
 };
 
 const VERSION: u8 = 4;
 const PURPOSES: [Purpose; 3] = [Purpose::Profiling, Purpose::Marketing, Purpose::EmailOpenTracking];
 const WORDS: [ConsentState; 2] = [ConsentState::Granted, ConsentState::Refused];
+const DOUBTS: [Doubt; 2] = [Doubt::Agent, Doubt::Burst];
 
 /// Writes numbers, texts and lists.
 #[derive(Debug, Default)]
@@ -143,6 +145,36 @@ pub(crate) fn encode(state: &State) -> Vec<u8> {
                 }
             }
         });
+    });
+    to.list(
+        state.acts.iter(),
+        |to, ((at, identity, signal, channel, link, likely), times)| {
+            to.time(*at);
+            to.person(identity);
+            to.byte(signal.code());
+            to.byte(channel.code());
+            to.number(u64::from(*link));
+            to.number(u64::from(*likely));
+            to.number(u64::from(*times));
+        },
+    );
+    to.list(state.held.iter(), |to, (at, identity, signal, doubt)| {
+        to.time(*at);
+        to.person(identity);
+        to.byte(signal.code());
+        to.byte(index(&DOUBTS, doubt));
+    });
+    to.maybe(state.dismissed, Writer::time);
+    to.list(state.given.iter(), |to, (identity, other)| {
+        to.person(identity);
+        to.person(other);
+    });
+    to.list(state.withdrawn.iter(), Writer::person);
+    to.list(state.words.iter(), |to, ((identity, purpose), (at, word))| {
+        to.person(identity);
+        to.byte(index(&PURPOSES, purpose));
+        to.time(*at);
+        to.byte(index(&WORDS, word));
     });
     to.0
 }
@@ -436,8 +468,34 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<State> {
                 .map(|(kind, (before, id))| (kind, (at(before), id)))
                 .collect();
         }
+        read_people(&mut from, &mut state)?;
     }
     from.0.is_empty().then_some(state)
+}
+
+/// What is known of the people behind a record.
+fn read_people(from: &mut Reader<'_>, state: &mut State) -> Option<()> {
+    state.acts = from.map(|from| {
+        let (at, identity) = (from.time()?, from.person()?);
+        let signal = Signal::from_code(from.byte()?)?;
+        let act = (at, identity, signal, from.channel()?, from.small()?, from.small()?);
+        Some((act, from.small()?))
+    })?;
+    state.counted = counted(&state.acts);
+    let held = from.map(|from| {
+        let (at, identity) = (from.time()?, from.person()?);
+        let signal = Signal::from_code(from.byte()?)?;
+        Some(((at, identity, signal, from.one_of(&DOUBTS)?), ()))
+    })?;
+    state.held = held.into_keys().collect();
+    state.dismissed = from.maybe(Reader::time)?;
+    state.given = from.map(|from| Some((from.person()?, from.person()?)))?;
+    state.withdrawn = from.map(|from| Some((from.person()?, ())))?.into_keys().collect();
+    state.words = from.map(|from| {
+        let of = (from.person()?, from.one_of(&PURPOSES)?);
+        Some((of, (from.time()?, from.one_of(&WORDS)?)))
+    })?;
+    Some(())
 }
 
 /// Before version 4 an entry had 32 bits of seconds and 64 bits of hash.

@@ -49,6 +49,7 @@ mod decision;
 mod fields;
 mod judgement;
 mod layout;
+mod mail;
 mod merkle;
 mod meta;
 mod oracle;

@@ -21,7 +21,8 @@ use std::collections::BTreeMap;
 use vigie_enrichment::{AgentError, Judge};
 use vigie_event::{
     AccountId, Body, ConsentState, Control, CustomerKey, DAY_MS, Event, FlagId, Forward, Link, Merge, MergePart,
-    Offset, Origin, Partition, PersonId, Position, Purpose, Record, Signal, Timestamp, Workspace, partition_for,
+    Offset, Origin, Partition, PersonId, Position, Purpose, Record, Release, Signal, Timestamp, Workspace,
+    partition_for,
 };
 use vigie_relance::PolicySet;
 use vigie_scoring::Model;
@@ -189,6 +190,7 @@ impl Oracle {
             Body::Forward(Forward { into, event }) => self.event(&mut cause, Some(into), event),
             Body::Link(link) => self.link(&mut cause, link),
             Body::Merge(merge) => self.merge(&mut cause, merge),
+            Body::Release(release) => self.release(&mut cause, release),
             Body::Control(Control::Activate { model, policies, .. }) => self.activate(position, &model, &policies),
         }
     }
@@ -264,6 +266,9 @@ impl Oracle {
             return Ok(());
         }
         let key = CustomerKey::new(event.workspace.clone(), owner);
+        if event.signal == Signal::Unlink && identity == key.person {
+            self.leave(cause, &key, &event);
+        }
         if let Some(target) = self.customers.get(&key).and_then(|known| known.state.linked_to.clone()) {
             self.give(cause, &target.clone(), Body::Forward(Forward { into: target, event }));
             return Ok(());
@@ -278,9 +283,21 @@ impl Oracle {
             return Ok(());
         }
         pass(self.shortcut, active, &key, customer, clock, &mut self.flags);
-        let own_word = event.consent.get(&Purpose::Profiling).copied();
-        let word = own_word.or_else(|| customer.state.word(Purpose::Profiling));
-        let suppressed = word == Some(ConsentState::Refused);
+        let (signal, channel) = judgement::signal(&event);
+        let at = judgement::time(&event);
+        let agent = self.judge.agent(signal, event.client.user_agent.as_deref());
+        let silence = active.policies.silence.of(&key.workspace);
+        let refuses = |purpose: Purpose| {
+            let own = event.consent.get(&purpose).copied();
+            let word = own
+                .or_else(|| customer.state.word(purpose))
+                .or_else(|| silence.about(purpose));
+            word == Some(ConsentState::Refused)
+        };
+        let opened = matches!(signal, Signal::EmailOpen | Signal::EmailMachineOpen);
+        let refused = refuses(Purpose::Profiling) || (opened && refuses(Purpose::EmailOpenTracking));
+        let doubt = judgement::doubt(&event, signal, at, &agent, &customer.state.acts).filter(|_| !refused);
+        let suppressed = refused || doubt.is_some();
         let full = customer.state.parts.len() >= PARTS && !customer.state.parts.contains_key(&identity);
         if !suppressed && full {
             // The record changes without a look: what silence had shown by now must be settled first.
@@ -291,7 +308,14 @@ impl Oracle {
             .occurred_at
             .map_or(event.received_at, |at| at.min(event.received_at));
         for (purpose, word) in &event.consent {
-            customer.state.say(*purpose, said_at, *word);
+            // A word about marketing is what is doubted, if anything is.
+            if doubt.is_none() || *purpose != Purpose::Marketing {
+                customer.state.say_as(&identity, *purpose, said_at, *word);
+            }
+        }
+        if let Some(doubt) = doubt {
+            let _ = customer.state.held.insert((at, identity.clone(), signal, doubt));
+            customer.state.answer();
         }
         let mut links = Vec::new();
         let mut moment = Moment::of(clock);
@@ -301,11 +325,7 @@ impl Oracle {
             self.book(&event.workspace, Books { dead_letter: 1, ..one });
             return Ok(());
         } else {
-            let (signal, channel) = judgement::signal(&event);
-            let at = judgement::time(&event);
             moment.purchase = signal.is_purchase().then_some(at);
-            let agent = self.judge.agent(signal, event.client.user_agent.as_deref());
-            let part = customer.state.parts.entry(identity).or_default();
             let act = Act {
                 at,
                 signal,
@@ -313,8 +333,16 @@ impl Oracle {
                 money: event.money,
                 human: agent.is_human(),
             };
-            part.count(&act);
-            part.cite(&act, &event.id);
+            customer
+                .state
+                .count(identity.clone(), &act, agent.human_permille, judgement::link(&event));
+            if let Some(part) = customer.state.parts.get_mut(&identity) {
+                part.cite(&act, &event.id);
+            }
+            if signal == Signal::QuarantineDismissed {
+                customer.state.dismissed = customer.state.dismissed.max(Some(at));
+                customer.state.answer();
+            }
             let flag = event.order.as_deref().and_then(FlagId::parse);
             contact::note(&mut customer.state, signal, channel, at, flag);
             let company = event.order.as_deref().filter(|_| signal == Signal::Group);
@@ -363,6 +391,10 @@ impl Oracle {
             by,
         } = link;
         let key = CustomerKey::new(workspace.clone(), from.clone());
+        let known = self.customers.get(&key);
+        if known.is_some_and(|known| known.state.withdrawn.contains(&to)) {
+            return Ok(());
+        }
         let pointed = self.customers.get(&key).and_then(|known| known.state.linked_to.clone());
         match pointed {
             Some(target) if target == to => {}
@@ -389,8 +421,10 @@ impl Oracle {
                 let signpost = State {
                     linked_to: Some(to.clone()),
                     last_received: customer.state.last_received,
+                    withdrawn: std::mem::take(&mut customer.state.withdrawn),
                     ..State::default()
                 };
+                customer.state.give(&from, &to);
                 let gathered = State {
                     timer: None,
                     rank: None,
@@ -434,7 +468,57 @@ impl Oracle {
             customer.state.take_in(gathered.ok_or(Fault::Merge(cause.position))?);
         }
         let _ = customer.state.link(&merge.from);
+        customer.state.settle();
         look(active, &key, customer, Moment::of(clock), &mut self.flags);
+        Ok(())
+    }
+
+    /// A link is withdrawn: the identity stands for itself again, and asks for what is its own.
+    fn leave(&mut self, cause: &mut Cause, key: &CustomerKey, event: &Event) {
+        let Some(customer) = self.customers.get_mut(key) else {
+            return;
+        };
+        let Some(linked_to) = customer.state.linked_to.take() else {
+            return;
+        };
+        customer.state.withdraw(&linked_to);
+        let release = Release {
+            workspace: key.workspace.clone(),
+            identity: key.person.clone(),
+            linked_to: linked_to.clone(),
+            holder: linked_to.clone(),
+            at: event.received_at,
+            by: event.id.clone(),
+        };
+        self.give(cause, &linked_to, Body::Release(release));
+    }
+
+    /// What is an identity's own goes back to it.
+    fn release(&mut self, cause: &mut Cause, release: Release) -> Result<(), Fault> {
+        let clock = self.facts.clock;
+        let key = CustomerKey::new(release.workspace.clone(), release.holder.clone());
+        if let Some(holder) = self.customers.get(&key).and_then(|known| known.state.linked_to.clone()) {
+            self.give(cause, &holder.clone(), Body::Release(Release { holder, ..release }));
+            return Ok(());
+        }
+        let Some(active) = &self.active else {
+            return Err(Fault::NoModel(cause.position));
+        };
+        let customer = self.customers.entry(key.clone()).or_default();
+        pass(self.shortcut, active, &key, customer, clock, &mut self.flags);
+        let gone = customer.state.release(&release.identity);
+        look(active, &key, customer, Moment::of(clock), &mut self.flags);
+        let merge = Merge {
+            workspace: release.workspace,
+            from: release.linked_to,
+            into: release.identity.clone(),
+            at: release.at,
+            by: release.by,
+            parts: vec![MergePart {
+                state: layout::encode(&gone),
+            }],
+        };
+        self.give(cause, &release.identity, Body::Merge(merge));
         Ok(())
     }
 
@@ -521,6 +605,7 @@ fn derived(record: &Record) -> Option<Derived> {
     let (kind, workspace, person) = match &record.body {
         Body::Link(link) => ("link", &link.workspace, &link.from),
         Body::Merge(merge) => ("merge", &merge.workspace, &merge.into),
+        Body::Release(release) => ("release", &release.workspace, &release.holder),
         Body::Forward(forward) => ("forward", &forward.event.workspace, &forward.into),
         Body::Event(_) | Body::Tick(_) | Body::Control(_) => return None,
     };

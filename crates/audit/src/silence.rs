@@ -44,6 +44,9 @@ pub(crate) struct Looked {
 
 /// Looks at a customer whose record has just changed, by a purchase if one is named.
 pub(crate) fn look(active: &Active, key: &CustomerKey, customer: &mut Customer, moment: Moment, flags: &mut Flags) {
+    customer
+        .state
+        .presume(active.policies.silence.of(&key.workspace).profiling);
     let features = customer.state.features();
     let at = moment.at;
     let scorer = Scorer::new(features, &active.model);

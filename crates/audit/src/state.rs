@@ -4,10 +4,13 @@
 //! never looks and never judges.
 
 use crate::contact;
-use crate::part::{Part, features};
+use crate::mail::{self, MailAct};
+use crate::part::{Act, Part, features};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
-use vigie_event::{AccountId, Channel, ConsentState, EventId, FlagId, PersonId, PolicyId, Purpose, Timestamp};
+use vigie_event::{
+    AccountId, Channel, ConsentState, Doubt, EventId, FlagId, PersonId, PolicyId, Purpose, Signal, Timestamp,
+};
 use vigie_scoring::Features;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -19,6 +22,10 @@ const LINKS: usize = 64;
 const IDS: usize = 2048;
 /// Contacts remembered; the newest stay.
 const CONTACTS: usize = 32;
+/// Words in quarantine; the newest stay.
+const HELD: usize = 16;
+/// Words of identities; the smallest stay.
+const WORDS: usize = 192;
 /// Seed of the hash of event ids, part of the persisted format.
 const ID_SEED: u64 = 0x7669_6769_6501;
 
@@ -113,6 +120,16 @@ pub(crate) struct State {
     pub(crate) bands: BTreeMap<PolicyId, (u32, u8)>,
     /// The company, and when it was said.
     pub(crate) account: Option<(Timestamp, AccountId)>,
+    /// Acts on mails that are open, with how often each was met, and what they count by now.
+    pub(crate) acts: BTreeMap<MailAct, u16>,
+    pub(crate) counted: Option<Part>,
+    /// Words in quarantine: when, in whose name, what, and why it is doubted.
+    pub(crate) held: BTreeSet<(Timestamp, PersonId, Signal, Doubt)>,
+    pub(crate) dismissed: Option<Timestamp>,
+    /// Who gave their record to whom.
+    pub(crate) given: BTreeMap<PersonId, PersonId>,
+    pub(crate) withdrawn: BTreeSet<PersonId>,
+    pub(crate) words: BTreeMap<(PersonId, Purpose), (Timestamp, ConsentState)>,
 }
 
 impl Recent {
@@ -195,6 +212,9 @@ fn millisecond(at: Timestamp) -> u64 {
 impl State {
     /// Remembers a link; `true` when it was not known.
     pub(crate) fn link(&mut self, other: &PersonId) -> bool {
+        if self.withdrawn.contains(other) {
+            return false;
+        }
         let new = self.links.insert(other.clone());
         while self.links.len() > LINKS {
             drop(self.links.pop_last());
@@ -206,6 +226,151 @@ impl State {
     pub(crate) fn say(&mut self, purpose: Purpose, at: Timestamp, word: ConsentState) {
         let said = self.consent.entry(purpose).or_insert((at, word));
         *said = (*said).max((at, word));
+    }
+
+    /// The same with the identity that said it, which may answer what is in quarantine.
+    pub(crate) fn say_as(&mut self, identity: &PersonId, purpose: Purpose, at: Timestamp, word: ConsentState) {
+        self.voice(identity, purpose, at, word);
+        self.say(purpose, at, word);
+        self.answer();
+    }
+
+    fn voice(&mut self, identity: &PersonId, purpose: Purpose, at: Timestamp, word: ConsentState) {
+        let said = self.words.entry((identity.clone(), purpose)).or_insert((at, word));
+        *said = (*said).max((at, word));
+        while self.words.len() > WORDS {
+            drop(self.words.pop_last());
+        }
+    }
+
+    /// Lets go of what is in quarantine once marketing was spoken about, or it was dismissed.
+    pub(crate) fn answer(&mut self) {
+        let marketing = self.consent.get(&Purpose::Marketing).map(|(at, _)| *at);
+        let dismissed = self.dismissed;
+        self.held
+            .retain(|(at, ..)| marketing.is_none_or(|until| until < *at) && dismissed.is_none_or(|until| until < *at));
+        while self.held.len() > HELD {
+            drop(self.held.pop_first());
+        }
+    }
+
+    /// Takes a silence about profiling for a refusal at the beginning of time, or for none.
+    pub(crate) fn presume(&mut self, silence: ConsentState) {
+        let presumed = (Timestamp(i64::MIN), ConsentState::Refused);
+        let said = self.consent.get(&Purpose::Profiling).copied();
+        if silence == ConsentState::Refused {
+            if said.is_none() {
+                let _ = self.consent.insert(Purpose::Profiling, presumed);
+            }
+        } else if said == Some(presumed) {
+            let _ = self.consent.remove(&Purpose::Profiling);
+        }
+    }
+
+    /// Counts an act, or keeps it open; that the identity has room was found out before.
+    pub(crate) fn count(&mut self, identity: PersonId, act: &Act, permille: u16, link: u32) {
+        let own = mail::kind(act.signal);
+        let part = self.parts.entry(identity.clone()).or_default();
+        if own != Some(true) {
+            part.count(act);
+        }
+        if own.is_some() {
+            let open = (act.at, identity, act.signal, act.channel, link, permille);
+            let times = self.acts.entry(open).or_default();
+            *times = times.saturating_add(1);
+            self.settle();
+        }
+    }
+
+    /// Counts for good what is settled among the acts on mails.
+    pub(crate) fn settle(&mut self) {
+        mail::settle(&mut self.acts, &mut self.parts, PARTS);
+        self.counted = mail::counted(&self.acts);
+    }
+
+    /// The parts of all identities, and what open acts on mails count by now.
+    pub(crate) fn all_parts(&self) -> impl Iterator<Item = &Part> + Clone {
+        self.parts.values().chain(self.counted.as_ref())
+    }
+
+    /// Gives up an identity and everybody whose record came through its.
+    pub(crate) fn release(&mut self, identity: &PersonId) -> Self {
+        // Whoever reaches the identity along the gifts belongs to it.
+        let leads = |person: &PersonId| {
+            let mut at = person;
+            for _ in 0..=self.given.len() {
+                if at == identity {
+                    return true;
+                }
+                match self.given.get(at) {
+                    Some(next) => at = next,
+                    None => return false,
+                }
+            }
+            false
+        };
+        let known = self.given.keys().chain([identity]);
+        let group: BTreeSet<PersonId> = known.filter(|person| leads(person)).cloned().collect();
+        let before = latest(&self.words);
+        let mut gone = Self {
+            recent: self.recent.clone(),
+            contacts: self.contacts.clone(),
+            dismissed: self.dismissed,
+            last_received: self.last_received,
+            ..Self::default()
+        };
+        for person in &group {
+            if let Some(part) = self.parts.remove(person) {
+                let _ = gone.parts.insert(person.clone(), part);
+            }
+            let _ = self.links.remove(person);
+            if let Some(to) = self.given.remove(person).filter(|_| person != identity) {
+                let _ = gone.given.insert(person.clone(), to);
+                let _ = gone.links.insert(person.clone());
+            }
+        }
+        let (theirs, ours) = std::mem::take(&mut self.acts)
+            .into_iter()
+            .partition(|(act, _)| group.contains(&act.1));
+        (gone.acts, self.acts) = (theirs, ours);
+        let (theirs, ours) = std::mem::take(&mut self.held)
+            .into_iter()
+            .partition(|held| group.contains(&held.1));
+        (gone.held, self.held) = (theirs, ours);
+        let (theirs, ours) = std::mem::take(&mut self.words)
+            .into_iter()
+            .partition(|((of, _), _)| group.contains(of));
+        (gone.words, self.words) = (theirs, ours);
+        gone.consent = latest(&gone.words);
+        // What no identity is known for stays, and a refusal goes along.
+        for (purpose, said) in std::mem::replace(&mut self.consent, latest(&self.words)) {
+            if before.get(&purpose) != Some(&said) {
+                self.say(purpose, said.0, said.1);
+                if said.1 == ConsentState::Refused {
+                    gone.say(purpose, said.0, said.1);
+                }
+            }
+        }
+        self.counted = mail::counted(&self.acts);
+        gone.counted = mail::counted(&gone.acts);
+        self.withdraw(identity);
+        gone
+    }
+
+    /// Remembers that a link with another identity was withdrawn.
+    pub(crate) fn withdraw(&mut self, other: &PersonId) {
+        let _ = self.withdrawn.insert(other.clone());
+        while self.withdrawn.len() > LINKS {
+            drop(self.withdrawn.pop_last());
+        }
+    }
+
+    /// Notes to whom a record is given.
+    pub(crate) fn give(&mut self, identity: &PersonId, to: &PersonId) {
+        let _ = self.given.insert(identity.clone(), to.clone());
+        while self.given.len() > LINKS {
+            drop(self.given.pop_last());
+        }
     }
 
     /// The word that holds for a purpose.
@@ -227,9 +392,10 @@ impl State {
 
     /// What the models need to know.
     pub(crate) fn features(&self) -> Features {
+        let all: Vec<&Part> = self.all_parts().collect();
         Features {
             incidents: contact::incidents(self),
-            ..features(self.parts.values())
+            ..features(all.iter().copied())
         }
     }
 
@@ -255,6 +421,23 @@ impl State {
             if let Some(identity) = least {
                 drop(self.parts.remove(&identity));
             }
+        }
+        for (act, theirs) in other.acts {
+            let ours = self.acts.entry(act).or_default();
+            *ours = theirs.max(*ours);
+        }
+        self.counted = mail::counted(&self.acts);
+        for (identity, to) in other.given {
+            if self.given.get(&identity).is_none_or(|ours| *ours < to) {
+                self.give(&identity, &to);
+            }
+        }
+        for identity in &other.withdrawn {
+            self.withdraw(identity);
+            let _ = self.links.remove(identity);
+        }
+        for ((identity, purpose), (at, word)) in other.words {
+            self.voice(&identity, purpose, at, word);
         }
         for identity in &other.links {
             let _ = self.link(identity);
@@ -286,6 +469,9 @@ impl State {
         for (purpose, (at, word)) in other.consent {
             self.say(purpose, at, word);
         }
+        self.held.extend(other.held);
+        self.dismissed = self.dismissed.max(other.dismissed);
+        self.answer();
         self.last_received = self.last_received.max(other.last_received);
         for (band, theirs) in other.bands {
             let known = self.bands.entry(band).or_insert(theirs);
@@ -300,4 +486,16 @@ impl State {
             self.account = said;
         }
     }
+}
+
+/// The latest words of all identities together.
+fn latest(
+    words: &BTreeMap<(PersonId, Purpose), (Timestamp, ConsentState)>,
+) -> BTreeMap<Purpose, (Timestamp, ConsentState)> {
+    let mut all: BTreeMap<Purpose, (Timestamp, ConsentState)> = BTreeMap::new();
+    for ((_, purpose), said) in words {
+        let known = all.entry(*purpose).or_insert(*said);
+        *known = (*known).max(*said);
+    }
+    all
 }

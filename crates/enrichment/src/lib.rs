@@ -18,17 +18,19 @@ pub use sessions::{VISIT_GAP_MS, Visit};
 
 use agent::Agents;
 use vigie_event::{
-    Agent, ConsentState, Enriched, Event, EventId, Purpose, Seen, Signal, Suppression, Timestamp, Verdict,
+    Agent, ConsentState, Doubt, Enriched, Event, EventId, Purpose, Seen, Signal, Suppression, Timestamp, Verdict,
 };
 
 /// What is known of a person before an event is judged. The pipeline answers from the customer's record.
 pub trait History {
     /// Whether the event's id was met within the deduplication window.
     fn seen(&self, id: &EventId, fingerprint: u64) -> Seen;
-    /// The person's last word on a purpose, if any.
+    /// The person's last word on a purpose; where they said nothing, what that means, if it means anything.
     fn consent(&self, purpose: Purpose) -> Option<ConsentState>;
     /// The visit that an act at this time would belong to or directly follow.
     fn visit_near(&self, at: Timestamp) -> Option<Visit>;
+    /// Whether a machine was at work in the person's mails around this time.
+    fn machine_near(&self, at: Timestamp) -> bool;
 }
 
 /// The judge: immutable reference data plus a memory of recently judged user agents, which changes no verdict.
@@ -60,20 +62,28 @@ impl Judge {
         };
         // Before anything is learnt about a person who does not want to be profiled. The event's own word counts at
         // once; an older word holds until a newer one replaces it.
-        let word = event
-            .consent
-            .get(&Purpose::Profiling)
-            .copied()
-            .or_else(|| known.consent(Purpose::Profiling));
-        if word == Some(ConsentState::Refused) {
+        let word = |purpose: Purpose| {
+            let own = event.consent.get(&purpose).copied();
+            own.or_else(|| known.consent(purpose))
+        };
+        if word(Purpose::Profiling) == Some(ConsentState::Refused) {
             return Verdict::Suppress(Suppression::Consent);
         }
         // Before the agent, whose rules depend on what happened (an image proxy is a person when a mail is opened).
         let (signal, channel) = signals::judge(&event);
+        // Individual opens have a consent of their own, separate from that to mails and profiles.
+        let opened = matches!(signal, Signal::EmailOpen | Signal::EmailMachineOpen);
+        if opened && word(Purpose::EmailOpenTracking) == Some(ConsentState::Refused) {
+            return Verdict::Suppress(Suppression::OpenTracking);
+        }
         // Before the session, which needs to know when.
         let (at, time) = time::judge(&event);
         // Before the session, which only a person can have.
         let agent = self.agents.judge(signal, event.client.user_agent.as_deref());
+        // A right is never lost to a suspicion, nor made use of by a scanner: what is doubtful waits for evidence.
+        if let Some(doubt) = doubt(&event, signal, at, &agent, known) {
+            return Verdict::Quarantine { signal, at, doubt };
+        }
         let session = sessions::judge(signal, &agent, at, known);
         // Last: it concerns the next events of the person, not this one.
         let links = identity::links(signal, &event.person);
@@ -88,5 +98,19 @@ impl Judge {
             conflict,
             links,
         }))
+    }
+}
+
+/// Whether it is doubted that a person unsubscribed or complained. Only a mail provider's report is: a one-click
+/// unsubscription of RFC 8058 and the button on our own page are POSTs that no scanner sends, and the merchant's own word
+/// stands.
+fn doubt(event: &Event, signal: Signal, at: Timestamp, agent: &Agent, known: &impl History) -> Option<Doubt> {
+    let word = matches!(signal, Signal::EmailUnsubscribe | Signal::EmailComplaint);
+    if !word || !event.source.is_mail_provider() {
+        None
+    } else if !agent.is_human() {
+        Some(Doubt::Agent)
+    } else {
+        known.machine_near(at).then_some(Doubt::Burst)
     }
 }

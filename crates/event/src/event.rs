@@ -78,6 +78,22 @@ impl Source {
         Self::Tracker,
     ];
 
+    /// Whether it reports what happened to mails, by the word of whoever sent them: there, machines act in people's names.
+    #[must_use]
+    pub const fn is_mail_provider(self) -> bool {
+        matches!(
+            self,
+            Self::SendGrid
+                | Self::Mailgun
+                | Self::Postmark
+                | Self::Ses
+                | Self::Brevo
+                | Self::Mailjet
+                | Self::SparkPost
+                | Self::Mandrill
+        )
+    }
+
     /// The name used in JSON and metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {

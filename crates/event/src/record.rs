@@ -49,6 +49,26 @@ pub enum Body {
     Control(Control),
     /// An event on its way to the record that holds its person's identity now.
     Forward(Forward),
+    /// A record gives back what it holds of an identity; read in the partition of `holder`.
+    Release(Release),
+}
+
+/// A link was withdrawn (`identity.unlink`): the record that holds the identity's data gives them back, as a [`Merge`] by the
+/// same event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// Owner of both identities.
+    pub workspace: Workspace,
+    /// The identity that stands for itself again.
+    pub identity: PersonId,
+    /// What it had been linked to.
+    pub linked_to: PersonId,
+    /// The record that is asked, which may be a signpost itself.
+    pub holder: PersonId,
+    /// When the reason was received.
+    pub at: Timestamp,
+    /// The event that withdrew the link.
+    pub by: EventId,
 }
 
 /// An event that was read where its identity no longer has a record of its own.
@@ -137,6 +157,7 @@ impl Record {
             Body::Merge(merge) => merge.at,
             Body::Control(Control::Activate { at, .. }) => *at,
             Body::Forward(forward) => forward.event.received_at,
+            Body::Release(release) => release.at,
         }
     }
 

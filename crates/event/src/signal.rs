@@ -120,6 +120,8 @@ signals! {
     Alias = 43, "identity.alias", Other, Other;
     /// The person was put into a group or company.
     Group = 44, "identity.group", Other, Other;
+    /// An identity is not the person that it was linked to.
+    Unlink = 45, "identity.unlink", Other, Other;
 
     /// The customer called.
     CallInbound = 50, "call.inbound", Customer, Phone;
@@ -202,6 +204,9 @@ signals! {
     RelanceLost = 113, "relance.lost", Other, Backend;
     /// The same: that the flag was wrong.
     RelanceRecalled = 114, "relance.recalled", Other, Backend;
+
+    /// An operator's word that unsubscriptions and complaints in quarantine were a machine's.
+    QuarantineDismissed = 120, "quarantine.dismissed", Other, Backend;
 }
 
 impl Signal {

@@ -79,6 +79,8 @@ labelled! {
         Undecodable = "undecodable", "the record in the log cannot be decoded";
         /// Bytes that are not text.
         Utf8 = "utf8", "the body is not valid UTF-8";
+        /// A granted consent without its proof, where proof is required.
+        ConsentProof = "consent_proof", "a granted consent needs its proof: a timestamp, and the properties wording, wording_sha256 and source";
     }
 }
 
@@ -86,7 +88,21 @@ labelled! {
     /// Why an accepted event deliberately has no effect on the profile.
     Suppression {
         /// The person refused profiling.
-        Consent = "suppressed_consent", "the person refused profiling, so the event is not used";
+        Consent = "suppressed_consent", "the person refused profiling, or the workspace takes silence for a refusal";
+        /// An individual open of somebody who did not agree to individual opens.
+        OpenTracking = "suppressed_open", "the person did not agree to individual open tracking, so the open is not used";
+        /// An unsubscription or complaint that a machine may have made.
+        Quarantine = "quarantined", "a machine may have done this; marketing waits until somebody confirms or dismisses it";
+    }
+}
+
+labelled! {
+    /// Why it is doubted that a person unsubscribed or complained. Kept beside what is in quarantine.
+    Doubt {
+        /// The software says that it is a machine.
+        Agent = "machine_agent", "the user agent is one of crawlers and scanners";
+        /// A machine was at work in the person's mails at the same moment.
+        Burst = "machine_burst", "links of the person's mails were followed by a machine within the same seconds";
     }
 }
 
@@ -172,6 +188,15 @@ pub enum Verdict {
     Duplicate,
     /// It deliberately takes no effect.
     Suppress(Suppression),
+    /// An unsubscription or complaint that a machine may have made: it goes into quarantine.
+    Quarantine {
+        /// Which of the two.
+        signal: Signal,
+        /// When it happened, by our judgement.
+        at: Timestamp,
+        /// What the doubt rests on.
+        doubt: Doubt,
+    },
 }
 
 #[cfg(test)]

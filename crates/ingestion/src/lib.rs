@@ -12,6 +12,7 @@
 //! | [`inflate`] | bounded decompression |
 //! | [`protocol`] | one file per protocol: bytes in, events or reasons out |
 //! | `addresses` | e-mail addresses that nobody meant to give |
+//! | `consent` | whether a granted consent carries its proof |
 //! | [`intake`] | the only door to the log, and the books of accepted events |
 //! | [`dead_letters`] | the durable journal of what could not be taken |
 //! | [`links`] | signed links of e-mails |
@@ -22,6 +23,7 @@
 //! | [`log`] | the log's contract and its in-house implementations |
 
 mod addresses;
+mod consent;
 pub mod dead_letters;
 pub mod http;
 pub mod import;

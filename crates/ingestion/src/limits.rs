@@ -64,6 +64,8 @@ pub struct Limits {
     pub dead_letter_bytes: usize,
     /// Age, by the client's clock, beyond which keys without the history scope are refused.
     pub max_age: Duration,
+    /// Whether an event that grants consent must carry its proof; see [`crate::consent`].
+    pub consent_proof: bool,
     /// The Segment tracking API.
     pub segment: SegmentLimits,
 }
@@ -79,6 +81,7 @@ impl Default for Limits {
             inflate_ratio: 100,
             dead_letter_bytes: 32 << 10,
             max_age: Duration::from_hours(400 * 24),
+            consent_proof: false,
             segment: SegmentLimits::default(),
         }
     }

@@ -13,11 +13,11 @@ use vigie_enrichment::{History, Judge, Visit};
 use vigie_event::{
     AccountId, Body, ConsentState, Control, CustomerKey, DAY_MS, Enriched, Event, EventId, Findings, FlagId, Forward,
     Judgement, Link, Merge, MergePart, Offset, Origin, Partition, PersonId, Position, Purpose, Record, RejectCode,
-    Seen, Signal, Source, Timestamp, Verdict, Workspace, partition_for,
+    Seen, Signal, Source, Suppression, Timestamp, Verdict, Workspace, fingerprint, partition_for,
 };
 use vigie_failpoint::{mutant, point};
-use vigie_relance::{Decision, Flag, Look, evaluate, next_due};
-use vigie_scoring::state::{Account, ConsentRecord, Fold as Taken, Observation, Phase};
+use vigie_relance::{Decision, Flag, Look, Silence, evaluate, next_due};
+use vigie_scoring::state::{Account, ConsentRecord, Fold as Taken, Held, Observation, Phase};
 use vigie_scoring::{CustomerState, Scorer};
 use vigie_store::FlagRow;
 
@@ -191,6 +191,7 @@ impl<'a> Batch<'a> {
             Body::Forward(forward) => (&forward.event.workspace, &forward.into),
             Body::Link(link) => (&link.workspace, &link.from),
             Body::Merge(merge) => (&merge.workspace, &merge.into),
+            Body::Release(release) => (&release.workspace, &release.holder),
             Body::Tick(_) | Body::Control(_) => return None,
         };
         if mutant("workspace_missing_in_key") {
@@ -265,7 +266,8 @@ impl<'a> Batch<'a> {
                 Judgement::Noted
             }
             (Body::Merge(merge), Some(who)) => self.merge(position, merge, who)?,
-            (Body::Tick(_) | Body::Link(_) | Body::Merge(_), _) => Judgement::Noted,
+            (Body::Release(release), Some(who)) => self.release(position.partition, release, who)?,
+            (Body::Tick(_) | Body::Link(_) | Body::Merge(_) | Body::Release(_), _) => Judgement::Noted,
             (Body::Control(Control::Activate { model, policies, at }), _) => {
                 let active = Active::parse(&model, &policies).map_err(|error| WorkerError::Control {
                     position,
@@ -282,7 +284,7 @@ impl<'a> Batch<'a> {
         Ok((judgement, After::Nothing))
     }
 
-    fn customer(&mut self, who: Who) -> Result<&mut Loaded, WorkerError> {
+    pub(crate) fn customer(&mut self, who: Who) -> Result<&mut Loaded, WorkerError> {
         self.customers.get_mut(who).ok_or(WorkerError::NotFetched)
     }
 
@@ -336,6 +338,10 @@ impl<'a> Batch<'a> {
         let loaded = self.customers.get_mut(who).ok_or(WorkerError::NotFetched)?;
         let key = loaded.key.clone();
         let elsewhere = partition_for(key.person.as_str(), partitions) != partition;
+        if event.signal == Signal::Unlink && identity == key.person && !elsewhere {
+            self.leave(&key.workspace, &event, who)?;
+        }
+        let loaded = self.customers.get_mut(who).ok_or(WorkerError::NotFetched)?;
         let target = if elsewhere {
             Some(key.person.clone())
         } else {
@@ -355,7 +361,14 @@ impl<'a> Batch<'a> {
         let claimed = event.occurred_at.map_or(received_at, |at| at.min(received_at));
         self.tally.received.push(received_at);
         point!("step.judge.before");
-        let verdict = self.judge.judge(*event, &Known { state: &loaded.state });
+        let active = self.states.get(&partition).and_then(|state| state.active.as_ref());
+        let silence = active.map_or_else(Silence::default, |active| active.policies.silence.of(&key.workspace));
+        let link = event.client.page_url.as_deref().map_or(0, link_hash);
+        let known = Known {
+            state: &loaded.state,
+            silence,
+        };
+        let verdict = self.judge.judge(*event, &known);
         point!("step.judge.after");
         if verdict == Verdict::Duplicate {
             *self.tally.duplicates.entry(source).or_default() += 1;
@@ -372,8 +385,13 @@ impl<'a> Batch<'a> {
         loaded.touched = true;
         loaded.by_event = true;
         loaded.state.last_received = loaded.state.last_received.max(clock);
-        for (purpose, state) in said {
-            loaded.state.note_consent(purpose, ConsentRecord { at: claimed, state });
+        let doubtful = matches!(verdict, Verdict::Quarantine { .. });
+        for (purpose, state) in said
+            .into_iter()
+            .filter(|(purpose, _)| !doubtful || *purpose != Purpose::Marketing)
+        {
+            let said = ConsentRecord { at: claimed, state };
+            loaded.state.say(&identity, purpose, said);
         }
         let mut bought = None;
         let judgement = match verdict {
@@ -388,6 +406,23 @@ impl<'a> Batch<'a> {
                     },
                 )?;
                 Judgement::Suppressed(reason)
+            }
+            Verdict::Quarantine { signal, at, doubt } => {
+                loaded.state.hold(Held {
+                    at,
+                    identity,
+                    signal,
+                    doubt,
+                });
+                self.book(
+                    partition,
+                    &key.workspace,
+                    &Books {
+                        suppressed: 1,
+                        ..Books::default()
+                    },
+                )?;
+                Judgement::Suppressed(Suppression::Quarantine)
             }
             Verdict::Apply(enriched) => {
                 let Enriched {
@@ -408,8 +443,14 @@ impl<'a> Batch<'a> {
                     money: event.money,
                     human: agent.is_human(),
                 };
-                if loaded.state.fold(&identity, &observation) == Taken::TooManyIdentities {
+                let taken = loaded
+                    .state
+                    .observe(&identity, &observation, agent.human_permille, link);
+                if taken == Taken::TooManyIdentities {
                     return self.set_aside(position, &event, RejectCode::TooManyIdentities);
+                }
+                if signal == Signal::QuarantineDismissed {
+                    loaded.state.dismiss(at);
                 }
                 let flag = event.order.as_deref().and_then(FlagId::parse);
                 loaded.state.cite(&identity, &observation, &id);
@@ -470,15 +511,19 @@ impl<'a> Batch<'a> {
         self.settle(partition, who)?;
         let loaded = self.customer(who)?;
         match loaded.state.linked_to.clone() {
+            // Withdrawn: what clients repeat does not renew it.
+            _ if loaded.state.bonds.is_withdrawn(&link.to) => {}
             None => {
                 // The timer and the rank belong to a record, not to what it has gathered.
                 self.set_timer(partition, who, None)?;
                 let loaded = self.customer(who)?;
                 loaded.state.rank = None;
+                let bonds = loaded.state.bonds.give_away(&link.from, &link.to);
                 let state = loaded.state.encode();
                 loaded.state = CustomerState {
                     linked_to: Some(link.to.clone()),
                     last_received: loaded.state.last_received,
+                    bonds,
                     ..CustomerState::default()
                 };
                 loaded.touched = true;
@@ -538,6 +583,7 @@ impl<'a> Batch<'a> {
             loaded.state.merge(&gathered);
         }
         let _ = loaded.state.note_link(&merge.from);
+        loaded.state.settle();
         loaded.touched = true;
         self.look(position.partition, who, clock, None)?;
         Ok(Judgement::Noted)
@@ -550,7 +596,7 @@ impl<'a> Batch<'a> {
     /// since scores only rise and what was refused stays refused. So how the log is cut into batches changes no byte.
     ///
     /// `purchase` is when the purchase happened that the look is due to, if it is due to one.
-    fn look(
+    pub(crate) fn look(
         &mut self,
         partition: Partition,
         who: Who,
@@ -568,6 +614,9 @@ impl<'a> Batch<'a> {
             loaded.state.rank = None;
             return self.set_timer(partition, who, None);
         }
+        loaded
+            .state
+            .presume(active.policies.silence.of(&loaded.key.workspace).profiling);
         let scorer = Scorer::of(&loaded.state, &active.model);
         let key = &loaded.key;
         let mut look = Look {
@@ -698,7 +747,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Appends a record to the partition of `person`, naming the record being folded as its origin.
-    fn derive(&mut self, person: &str, body: Body) {
+    pub(crate) fn derive(&mut self, person: &str, body: Body) {
         let target = partition_for(person, self.partitions);
         let origin = self.cause.as_mut().map(|(position, given)| {
             let index = given.entry(target).or_default();
@@ -783,6 +832,15 @@ fn rank(ppm: u32) -> u16 {
 /// What enrichment may know of a customer.
 struct Known<'a> {
     state: &'a CustomerState,
+    silence: Silence,
+}
+
+/// How a link that was followed is remembered; 0 is none.
+fn link_hash(address: &str) -> u32 {
+    // The upper half of the fingerprint.
+    u32::try_from(fingerprint([address.as_bytes()]) >> 32)
+        .unwrap_or_default()
+        .max(1)
 }
 
 impl History for Known<'_> {
@@ -797,19 +855,23 @@ impl History for Known<'_> {
         if mutant("withdraw_ignored") {
             return None;
         }
-        self.state.consent.get(&purpose).map(|record| record.state)
+        let said = self.state.consent.get(&purpose).map(|record| record.state);
+        said.or_else(|| self.silence.about(purpose))
     }
 
     fn visit_near(&self, at: Timestamp) -> Option<Visit> {
         let near = self
             .state
-            .parts
-            .values()
+            .all_parts()
             .filter_map(|part| part.calendar().session_near(at));
         near.map(|session| Visit {
             start: session.start_at(),
             end: session.end_at(),
         })
         .max_by_key(|visit| visit.end)
+    }
+
+    fn machine_near(&self, at: Timestamp) -> bool {
+        self.state.mail.is_machine_near(at)
     }
 }

@@ -21,7 +21,7 @@
 //! person makes the fold append a `Link` to the partition of the identity that gives up its record; there the record
 //! becomes a signpost and its parts travel as a `Merge` to the identity that takes them in; later events of the old
 //! identity are forwarded. Every such derived record names the record it came from, and its target partition ignores what
-//! it has seen from that source before: a step repeated after a crash changes nothing.
+//! it has seen from that source before: a step repeated after a crash changes nothing. `identity.unlink` undoes it (`unlink`).
 //!
 //! # What lives elsewhere
 //!
@@ -40,6 +40,7 @@ mod sandbox;
 mod sim;
 mod startup;
 mod status;
+mod unlink;
 mod worker;
 
 pub use archivist::{Archivist, ArchivistHandle, ArchivistOptions, Shelf, Shelved, committed, look};

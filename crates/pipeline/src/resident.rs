@@ -74,7 +74,7 @@ fn weight(state: &CustomerState) -> usize {
         .values()
         .map(|part| 600 + 24 * (part.calendar().counts().len() + part.purchases().days().len()))
         .sum();
-    700 + days + 40 * state.recent.len()
+    700 + days + 40 * state.recent.len() + 160 * state.mail.acts().len()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ pub use vigie_scoring::{Complaint, ComplaintPhase};
 
 /// First, last and count of a signal over all identities.
 pub(crate) fn times(state: &CustomerState, signal: Signal) -> Option<Recency> {
-    let all = state.parts.values().filter_map(|part| part.signal(signal));
+    let all = state.all_parts().filter_map(|part| part.signal(signal));
     all.reduce(|a, b| Recency {
         first: a.first.min(b.first),
         last: a.last.max(b.last),

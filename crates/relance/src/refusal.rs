@@ -35,7 +35,7 @@ macro_rules! refusals {
 }
 
 refusals! {
-    /// The person refused profiling or marketing.
+    /// The person refused profiling or marketing, or may have: what is in quarantine is respected until it is dismissed.
     Objected = 1, "objected";
     /// The policy needs a consent that was never given.
     NoConsent = 2, "no_consent";
@@ -97,7 +97,7 @@ pub(crate) fn lasting(
         .engagement
         .map_or(0, |engagement| engagement.x.saturating_add(1));
     let objected = said(Purpose::Profiling) == Some(ConsentState::Refused)
-        || (!is_service && marketing == Some(ConsentState::Refused));
+        || (!is_service && (marketing == Some(ConsentState::Refused) || state.quarantine.is_waiting()));
     // Rights come first: they are reasons that no setting can overrule. The last ones alone depend on time.
     if objected {
         Some(Refusal::Objected)

@@ -553,8 +553,7 @@ fn contributions(terms: &[vigie_scoring::Contribution]) -> Vec<Contribution> {
 /// The newest instant that the state knows of: no answer about an earlier one can be right.
 pub(crate) fn newest_event(state: &CustomerState) -> Option<Timestamp> {
     state
-        .parts
-        .values()
+        .all_parts()
         .flat_map(|part| part.signals().map(|(_, recency)| recency.last))
         .max()
 }

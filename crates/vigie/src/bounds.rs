@@ -1,6 +1,6 @@
 //! The settings as the parts want them: limits and sizes, each from its section. It never decides a number.
 
-use crate::config::{Config, StoreBackend};
+use crate::config::{Config, ConsentProof, StoreBackend};
 use std::time::Duration;
 use vigie_ingestion::limits::{JsonLimits, Limits, SegmentLimits, TransportLimits};
 use vigie_pipeline::{ArchivistOptions, LiveOptions};
@@ -28,6 +28,7 @@ pub(crate) fn limits(config: &Config) -> Limits {
         inflated_bytes: limits.inflated.len(),
         inflate_ratio: limits.inflate_ratio,
         max_age: limits.event_age,
+        consent_proof: limits.consent_proof == ConsentProof::Required,
         segment: SegmentLimits {
             body_bytes: limits.segment_body.len(),
             batch_events: limits.segment_batch_events,

@@ -28,6 +28,7 @@ mod importing;
 mod inspect;
 mod keyfile;
 mod links;
+mod lockout;
 mod models;
 mod outputs;
 mod past;

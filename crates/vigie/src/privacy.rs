@@ -17,12 +17,14 @@
 //!
 //! Per-person keys (crypto-shredding) would make 2 instant, at the price of a key store that must never be restored.
 
+mod people;
+
 use crate::auditor::problem;
 use crate::backends::{AnyLog, AnyStore};
 use crate::cli::{Failure, Format, RemoteArgs, print};
 use crate::client::{Server, table};
 use crate::past::Service;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -37,7 +39,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use vigie_archive::Wanted as Reading;
 use vigie_archive::sql::Filter;
-use vigie_event::json::{Receipt, read};
 use vigie_event::{
     Body, ConsentState, CustomerKey, Event, Forward, Judgement, PersonId, Position, Purpose, Record, Workspace,
 };
@@ -71,6 +72,8 @@ struct Asked {
     purposes: Option<Vec<Purpose>>,
     /// Where the objection came from, in words of the one who notes it ("letter of 3 May").
     source: Option<String>,
+    /// What becomes of what is in quarantine; without it, it is only shown.
+    decision: Option<people::Decision>,
 }
 
 impl Asked {
@@ -102,6 +105,7 @@ impl Privacy {
             .route("/v1/privacy/export", post(export))
             .route("/v1/privacy/object", post(object))
             .route("/v1/privacy/prove", post(prove))
+            .merge(people::routes())
             .with_state(self)
     }
 
@@ -122,8 +126,7 @@ impl Privacy {
         match asked.and_then(|asked| Some((asked.person()?, asked))) {
             Some((person, asked)) => Ok((workspace, person, asked)),
             None => {
-                let detail =
-                    "the body is {\"user_id\": …} or {\"anonymous_id\": …}; an objection may add purposes and source";
+                let detail = "the body is {\"user_id\": …} or {\"anonymous_id\": …}; it may add source, an objection purposes, a quarantine decision";
                 refused(StatusCode::BAD_REQUEST, "bad_person", detail)
             }
         }
@@ -271,32 +274,11 @@ impl Privacy {
             .into_iter()
             .map(|purpose| (purpose, ConsentState::Refused))
             .collect();
-        let (user, anonymous) = match person {
-            PersonId::Known(id) => (Some(id.as_str()), None),
-            PersonId::Anonymous(id) => (None, Some(id.as_str())),
-        };
-        let id = format!(
-            "privacy:object:{}",
-            hex(&Sha256::digest(format!("{workspace}\n{person}\n{now}")))
-        );
-        let body = json!({
-            "id": id, "user_id": user, "anonymous_id": anonymous, "name": "privacy.objection", "timestamp": now.to_string(),
-            "consent": consent, "properties": {"source": asked.source.as_deref().unwrap_or("privacy API")},
+        let fields = json!({
+            "name": "privacy.objection", "consent": consent,
+            "properties": {"source": asked.source.as_deref().unwrap_or("privacy API")},
         });
-        let receipt = Receipt {
-            workspace,
-            received_at: now,
-            sent_at: None,
-            user_agent: None,
-            oldest: None,
-        };
-        let event =
-            read(&body.to_string(), &receipt).map_err(|invalid| anyhow!("{}: {}", invalid.field, invalid.code))?;
-        let _outcomes = self
-            .intake
-            .accept(vec![Ok(event)])
-            .await
-            .context("the objection is not recorded; try again")?;
+        let id = self.record(workspace, person, ("object", fields), now).await?;
         Ok(json!({"recorded": id, "at": now.to_string(), "refused": consent}))
     }
 }
@@ -373,7 +355,8 @@ fn chain(events: &[Found]) -> Value {
             );
             let hash = hex(&Sha256::digest(text));
             let statement = json!({
-                "statement": found.told(), "payload_sha256": payload, "previous": before, "hash": hash,
+                "statement": found.told(), "proof": people::proof(&event.payload, event.occurred_at.unwrap_or(event.received_at)),
+                "payload_sha256": payload, "previous": before, "hash": hash,
             });
             before.clone_from(&hash);
             statement
@@ -411,6 +394,22 @@ pub(crate) enum Rights {
     },
     /// Print what a person said about the use of their data, chained by hashes
     Prove(Person),
+    /// Withdraw the link of an identity: both customers are as if they had never been one
+    Unlink {
+        #[command(flatten)]
+        person: Person,
+        /// Why, such as "shared tablet"
+        #[arg(long)]
+        source: Option<String>,
+    },
+    /// Show, confirm or dismiss unsubscriptions and complaints that a machine may have made
+    Quarantine {
+        #[command(flatten)]
+        person: Person,
+        /// What becomes of them; without it they are shown
+        #[arg(long, value_enum)]
+        decide: Option<people::Decision>,
+    },
 }
 
 /// Whose rights.
@@ -424,10 +423,16 @@ pub(crate) struct Person {
 
 impl Rights {
     pub(crate) fn run(self) -> Result<(), Failure> {
+        let mut decision = None;
         let (route, person, source) = match self {
             Self::Export(person) => ("export", person, None),
             Self::Object { person, source } => ("object", person, source),
             Self::Prove(person) => ("prove", person, None),
+            Self::Unlink { person, source } => ("unlink", person, source),
+            Self::Quarantine { person, decide } => {
+                decision = decide;
+                ("quarantine", person, None)
+            }
         };
         let mut asked = match person.person.strip_prefix("anonymous:") {
             Some(id) => json!({"anonymous_id": id}),
@@ -435,6 +440,9 @@ impl Rights {
         };
         if let (Some(source), Value::Object(fields)) = (source, &mut asked) {
             let _none = fields.insert("source".to_owned(), json!(source));
+        }
+        if let (Some(decision), Value::Object(fields)) = (decision, &mut asked) {
+            let _none = fields.insert("decision".to_owned(), json!(decision));
         }
         let server = Server::new(&person.remote.url, &person.remote.key).patient();
         let answer = server.ask(&format!("/v1/privacy/{route}"), &asked)?;
@@ -469,7 +477,8 @@ async fn prove(State(privacy): State<Privacy>, headers: HeaderMap, body: Bytes) 
         let subject = privacy.subject(workspace, person).await?;
         let events = privacy.events(&subject).await?;
         Ok(
-            json!({"customer": subject.key.person.to_string(), "identities": subject.names_of(), "consent": chain(&events)}),
+            json!({"customer": subject.key.person.to_string(), "identities": subject.names_of(),
+                "now": people::words(&subject), "waiting": people::waiting(subject.state.as_ref()), "consent": chain(&events)}),
         )
     };
     answer(proof.await)

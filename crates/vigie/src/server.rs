@@ -23,6 +23,7 @@ use crate::doors;
 use crate::gauges::Gauges;
 use crate::inspect;
 use crate::keyfile::{self, Generated};
+use crate::lockout::Lockout;
 use crate::models::{self, Models};
 use crate::past::{self, Kept, Service};
 use crate::privacy::{self, Privacy};
@@ -251,7 +252,7 @@ pub(crate) async fn start(config: &Config, clock: Clock, roles: &Roles) -> Resul
         Arc::new(move || readiness(&log, &intake, &working, &ready, waits))
     };
 
-    let mut router = Router::new();
+    let (mut router, mut open) = (Router::new(), Router::new());
     if roles.has(Role::Collector) {
         let collector = Collector {
             intake: intake.clone(),
@@ -262,7 +263,7 @@ pub(crate) async fn start(config: &Config, clock: Clock, roles: &Roles) -> Resul
             metrics: metrics.clone(),
             doors: Arc::new(doors::doors(config)?),
         };
-        router = router.merge(vigie_ingestion::http::router(collector));
+        open = vigie_ingestion::http::router(collector);
     }
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot_of(&active)));
     let models = store.as_ref().map(|store| Models {
@@ -429,6 +430,8 @@ pub(crate) async fn start(config: &Config, clock: Clock, roles: &Roles) -> Resul
         };
         drop(tokio::spawn(canary.run(until(stopping.clone()))));
     }
+    let lockout = Lockout::new(config.server.wrong_keys, metrics.clone());
+    let router = open.merge(lockout.around(router));
     let router = router.layer(axum::middleware::from_fn(carry_request_id));
     let router = router.layer(axum::middleware::from_fn_with_state(Arc::clone(&ready), announce_close));
     let http = tokio::spawn(async move {

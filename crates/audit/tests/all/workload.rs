@@ -14,6 +14,29 @@ use vigie_store::Store;
 pub const BASE: i64 = 1_770_000_000_000;
 const HOUR_MS: i64 = 3_600_000;
 const CURRENCIES: [&str; 10] = ["EUR", "USD", "GBP", "JPY", "CHF", "AUD", "CAD", "BRL", "ZAR", "AED"];
+const DECLARATIONS: [Signal; 5] = [
+    Signal::Identify,
+    Signal::Identify,
+    Signal::Identify,
+    Signal::Alias,
+    Signal::Unlink,
+];
+const MAILS: [Signal; 8] = [
+    Signal::EmailOpen,
+    Signal::EmailOpen,
+    Signal::EmailClick,
+    Signal::EmailClick,
+    Signal::EmailClick,
+    Signal::EmailDelivered,
+    Signal::EmailMachineClick,
+    Signal::EmailUnsubscribe,
+];
+const LINKS: [&str; 4] = [
+    "https://shop.example/a",
+    "https://shop.example/b",
+    "https://shop.example/c",
+    "https://shop.example/d",
+];
 const AGENTS: [&str; 5] = [
     "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
     "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
@@ -266,10 +289,13 @@ impl Maker {
         let mut policies = String::new();
         for section in [
             "[calendar]\ntime-zone = \"Asia/Kolkata\"\nquiet-hours = \"14:00-12:00\"\nquiet-days = [\"sunday\", \"monday\"]\n",
+            "[consent]\nprofiling = \"granted\"\n",
+            "[consent]\nopens = \"not-refused\"\n[consent.workspaces.shop-1]\nprofiling = \"granted\"\n",
             "[money]\ncurrency = \"EUR\"\nmargin = 0.5\nacquisition-cost = 30\n",
             "[pressure]\nmax-contacts = 2\nwindow-days = 40\ngap-days = 1\nsuspend-days = 9\nreward-gap-days = 200\n[pressure.channels]\nemail = 1\n",
         ] {
-            if dice.percent(40) {
+            let again = section.starts_with("[consent]") && policies.contains("[consent]");
+            if dice.percent(40) && !again {
                 policies.push_str(section);
             }
         }
@@ -332,7 +358,7 @@ impl Maker {
             currency: Currency::parse(CURRENCIES[if dice.percent(80) { 0 } else { dice.index(10) }]).unwrap(),
         });
         let mut consent = ConsentContext::new();
-        if dice.percent(8) {
+        if dice.percent(if matches!(signal, Signal::EmailOpen) { 40 } else { 8 }) {
             let purpose = dice.pick(&[Purpose::Profiling, Purpose::Marketing, Purpose::EmailOpenTracking]);
             let word = dice.pick(&[ConsentState::Granted, ConsentState::Granted, ConsentState::Refused]);
             let _ = consent.insert(purpose, word);
@@ -351,7 +377,7 @@ impl Maker {
             } else {
                 dice.pick(Channel::ALL)
             },
-            source: Source::Canonical,
+            source: dice.pick(&[Source::Canonical, Source::SendGrid]),
             occurred_at,
             sent_at,
             received_at,
@@ -360,6 +386,7 @@ impl Maker {
             consent,
             client: Client {
                 user_agent: dice.percent(40).then(|| dice.pick(&AGENTS).into()),
+                page_url: dice.percent(70).then(|| dice.pick(&LINKS).into()),
                 ..Client::default()
             },
             fingerprint: fingerprint([
@@ -376,11 +403,11 @@ impl Maker {
 
     fn signal(&mut self) -> Signal {
         match self.dice.below(100) {
-            share if share < self.linking => self.dice.pick(&[Signal::Identify, Signal::Identify, Signal::Alias]),
+            share if share < self.linking => self.dice.pick(&DECLARATIONS),
             0..=49 => Signal::PageView,
             50..=69 => Signal::Purchase,
             70..=76 => Signal::Refund,
-            77..=82 => Signal::EmailOpen,
+            77..=82 => self.dice.pick(&MAILS),
             83..=86 => Signal::Custom,
             87..=92 => self.dice.pick(&CONTACTS),
             _ => self.dice.pick(Signal::ALL),

@@ -12,18 +12,23 @@ use proptest::prelude::*;
 use vigie_enrichment::{History, Judge, Visit};
 use vigie_event::json::{Receipt, read};
 use vigie_event::{
-    ConsentState, Event, EventId, Purpose, Seen, SessionVerdict, Signal, Suppression, Timestamp, Verdict, Workspace,
+    ConsentState, Doubt, Event, EventId, Purpose, Seen, SessionVerdict, Signal, Source, Suppression, Timestamp,
+    Verdict, Workspace,
 };
 
 struct Known {
     seen: Seen,
     profiling: Option<ConsentState>,
+    opens: Option<ConsentState>,
+    machine: bool,
     visit: Option<Visit>,
 }
 
 const NOTHING: Known = Known {
     seen: Seen::New,
     profiling: None,
+    opens: None,
+    machine: false,
     visit: None,
 };
 const NOW: i64 = 1_795_000_000_000;
@@ -32,11 +37,18 @@ impl History for Known {
     fn seen(&self, _: &EventId, _: u64) -> Seen {
         self.seen
     }
-    fn consent(&self, _: Purpose) -> Option<ConsentState> {
-        self.profiling
+    fn consent(&self, purpose: Purpose) -> Option<ConsentState> {
+        match purpose {
+            Purpose::Profiling => self.profiling,
+            Purpose::EmailOpenTracking => self.opens,
+            Purpose::Marketing => None,
+        }
     }
     fn visit_near(&self, _: Timestamp) -> Option<Visit> {
         self.visit
+    }
+    fn machine_near(&self, _: Timestamp) -> bool {
+        self.machine
     }
 }
 
@@ -80,6 +92,68 @@ fn repetition_and_refusal_come_before_everything_else() {
         judge.judge(event(refusing), &NOTHING),
         Verdict::Suppress(Suppression::Consent)
     );
+}
+
+/// Four states of consent to opens, before and with the event: an individual open is read in the cases of a yes alone.
+#[test]
+fn opens_are_read_with_their_own_consent() {
+    let mut judge = Judge::new().unwrap();
+    let (yes, no) = (Some(ConsentState::Granted), Some(ConsentState::Refused));
+    for signal in ["email.open", "email.open.machine", "email.click", "page.view"] {
+        let opened = signal.starts_with("email.open");
+        for (before, own, read) in [
+            (no, None, false),
+            (yes, None, true),
+            (no, Some("granted"), true),
+            (yes, Some("refused"), false),
+            (None, Some("refused"), false),
+        ] {
+            let consent = own.map_or_else(String::new, |own| {
+                format!(r#","consent":{{"email_open_tracking":"{own}","marketing":"granted"}}"#)
+            });
+            let known = Known {
+                opens: before,
+                ..NOTHING
+            };
+            let verdict = judge.judge(
+                event(&format!(r#"{{"user_id":"u","signal":"{signal}"{consent}}}"#)),
+                &known,
+            );
+            let suppressed = verdict == Verdict::Suppress(Suppression::OpenTracking);
+            assert_eq!(suppressed, opened && !read, "{signal} {before:?} {own:?}");
+        }
+    }
+}
+
+#[test]
+fn a_doubtful_unsubscription_waits_and_a_persons_own_never_does() {
+    let mut judge = Judge::new().unwrap();
+    let beside = Known {
+        machine: true,
+        ..NOTHING
+    };
+    let scanner = r#"{"user_id":"u","signal":"email.unsubscribe","context":{"user_agent":"Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"}}"#;
+    let plain = r#"{"user_id":"u","signal":"email.complaint"}"#;
+    for source in Source::ALL {
+        for (text, known, doubt) in [
+            (scanner, &NOTHING, Some(Doubt::Agent)),
+            (scanner, &beside, Some(Doubt::Agent)),
+            (plain, &beside, Some(Doubt::Burst)),
+            (plain, &NOTHING, None),
+        ] {
+            let reported = Event {
+                source: *source,
+                ..event(text)
+            };
+            let found = match judge.judge(reported, known) {
+                Verdict::Quarantine { doubt, .. } => Some(doubt),
+                Verdict::Apply(_) => None,
+                other => panic!("{other:?}"),
+            };
+            let providers = Source::SendGrid..=Source::Mandrill;
+            assert_eq!(found, doubt.filter(|_| providers.contains(source)), "{source:?}");
+        }
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use vigie_event::json::read;
 use vigie_event::{
     Body, CodecError, Control, EventId, Forward, Link, Merge, MergePart, Offset, Origin, Partition, PersonId, Position,
-    Record, Tick, Timestamp, Workspace,
+    Record, Release, Tick, Timestamp, Workspace,
 };
 
 fn examples() -> Vec<(&'static str, Record)> {
@@ -25,7 +25,22 @@ fn examples() -> Vec<(&'static str, Record)> {
     };
     let at = Timestamp(1_795_000_000_000);
     let by = EventId::new("o-1").unwrap();
+    let release = Release {
+        workspace: workspace.clone(),
+        identity: anonymous.clone(),
+        linked_to: known.clone(),
+        holder: known.clone(),
+        at,
+        by: by.clone(),
+    };
     vec![
+        (
+            "release",
+            Record {
+                origin: Some(origin),
+                body: Body::Release(release),
+            },
+        ),
         (
             "forward",
             Record {

@@ -3,6 +3,7 @@
 
 use super::body::{Encoding, discard, read};
 use super::{Collector, Presented, Problem, cors, presented};
+use crate::consent::proven;
 use crate::dead_letters::Letter;
 use crate::intake::{Outcome, Taken};
 use crate::keys::{Credential, KeyKind, Scope};
@@ -74,14 +75,16 @@ async fn take_events<L: Log>(collector: &Collector<L>, request: Request) -> Resu
             return Err(Problem::body(fault));
         }
         Ok(Reading::Single(taken)) => {
+            let Some(taken) = proven(vec![*taken], &collector.limits).pop() else {
+                return Err(Problem::body(BodyFault::Shape));
+            };
             let problem = taken
-                .as_ref()
                 .as_ref()
                 .err()
                 .map(|letter| Problem::event(letter.code, letter.field.clone()));
             budget(collector, &credential, 1)?;
             // A single event is answered by its own status, so a refused one is in no book.
-            let _outcome: Vec<Outcome> = collector.intake.accept(vec![out_of_books(*taken)]).await?;
+            let _outcome: Vec<Outcome> = collector.intake.accept(vec![out_of_books(taken)]).await?;
             match problem {
                 Some(problem) => return Err(problem),
                 None => Accepted {
@@ -91,6 +94,7 @@ async fn take_events<L: Log>(collector: &Collector<L>, request: Request) -> Resu
             }
         }
         Ok(Reading::Batch(batch)) => {
+            let batch = proven(batch, &collector.limits);
             budget(collector, &credential, batch.len())?;
             let rejected = refusals(collector, &batch);
             let accepted = batch.len() - rejected.len();
@@ -210,6 +214,7 @@ pub(super) async fn take_segment<L: Log>(
         }
     };
     budget(collector, &credential, batch.len())?;
+    let batch = proven(batch, &collector.limits);
     let _refused: Vec<Refusal> = refusals(collector, &batch);
     // Segment says 400 to a message that is too large; in a batch it is set aside like any other that is refused.
     let alone = matches!(call, Call::One(_));

@@ -18,7 +18,7 @@ mod transport;
 mod webhooks;
 
 pub use problem::Problem;
-pub use server::serve;
+pub use server::{Peer, serve};
 pub use transport::{RequestId, Transport, harden};
 
 use crate::Clock;

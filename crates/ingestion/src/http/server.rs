@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -28,6 +29,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const SLACK_FIELDS: usize = 36;
 /// Bytes of a head beyond the limit that are still parsed.
 const SLACK_BYTES: usize = 8 << 10;
+
+/// The address at the other end of the connection, as an extension of every request. It is for counting alone, and for
+/// looking up where that is: nobody keeps or logs it.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub IpAddr);
 
 /// What connections are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,11 +67,11 @@ pub async fn serve(
     });
     let mut shutdown = pin!(shutdown);
     loop {
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             biased;
             () = &mut shutdown => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _peer)) => stream,
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!("connection not accepted: {error}");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -93,7 +99,7 @@ pub async fn serve(
         };
         let (common, stages) = (Arc::clone(&shared), stages.clone());
         drop(tokio::spawn(async move {
-            common.connection(stream, stages).await;
+            common.connection(stream, Peer(peer.ip()), stages).await;
             drop(permit);
         }));
     }
@@ -135,7 +141,7 @@ impl Common {
         }
     }
 
-    async fn connection(self: Arc<Self>, stream: TcpStream, mut stages: watch::Receiver<Stage>) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, peer: Peer, mut stages: watch::Receiver<Stage>) {
         let metrics = &self.transport.metrics;
         metrics.http.connected();
         // Answers are small and one piece: waiting to fill a packet only delays them.
@@ -145,7 +151,8 @@ impl Common {
         let presence = Arc::new(Presence::new(Arc::clone(&self), Arc::clone(&shared)));
         let service = {
             let (common, presence) = (Arc::clone(&self), Arc::clone(&presence));
-            service_fn(move |request: Request<Incoming>| {
+            service_fn(move |mut request: Request<Incoming>| {
+                let _none = request.extensions_mut().insert(peer);
                 let busy = Busy::new(Arc::clone(&presence));
                 let router = common.router.clone();
                 async move {

@@ -4,6 +4,7 @@
 use super::body::{Encoding, discard, read};
 use super::ingest::{budget, keep_body, may_write, out_of_books, receipt, refusals};
 use super::{Collector, Problem, cors};
+use crate::consent::proven;
 use crate::intake::{Outcome, Taken};
 use crate::log::Log;
 use crate::protocol::canonical::{self, Reading};
@@ -101,6 +102,7 @@ async fn take<L: Log>(collector: &Collector<L>, request: Request) -> Result<(), 
         }
     };
     budget(collector, &credential, batch.len())?;
+    let batch = proven(batch, &collector.limits);
     let _refused = refusals(collector, &batch);
     let problem = match batch.as_slice() {
         [Err(letter)] if alone => Some(Problem::event(letter.code, letter.field.clone())),

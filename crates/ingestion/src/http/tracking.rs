@@ -4,6 +4,7 @@
 use super::body::{Encoding, discard, read};
 use super::ingest::{budget, keep_body, may_write, out_of_books, receipt, refusals, take_segment};
 use super::{Collector, Presented, Problem, cors, presented};
+use crate::consent::proven;
 use crate::intake::{Outcome, Taken};
 use crate::keys::{Credential, KeyKind};
 use crate::log::Log;
@@ -157,6 +158,7 @@ async fn accept<L: Log>(
         .enumerate()
         .map(|(ordinal, piece)| piece.take(ordinal, source, &receipt, &collector.limits))
         .collect();
+    let taken = proven(taken, &collector.limits);
     let refused = refusals(collector, &taken).len();
     let alone = match taken.as_slice() {
         [Err(letter)] => Some(Problem::event(letter.code, letter.field.clone())),

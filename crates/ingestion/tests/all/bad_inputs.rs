@@ -8,7 +8,6 @@
 //! - 57, 58: in `rates.rs`.
 //! - 63, 62 (its `duplicate` mark), 66, 70, 75 to 77, 79: judged behind the log (deduplication, identity, time, consent,
 //!   agent), not by the collector; it must accept them, which row 62 to 63 and 70 assert here.
-//! - 78: consent carries no proof fields yet.
 //! - 73: a signal that we do not know is refused (`no_signal`) unless it comes with a name; then it is custom.
 
 use crate::bench::{BROWSER, Bench, HISTORY, NOW, ORIGIN, READ, WRITE, basic, gzip, post};
@@ -18,6 +17,7 @@ use proptest::prelude::*;
 use std::time::Duration;
 use vigie_ingestion::dead_letters::Stored;
 use vigie_ingestion::keys::KeyRing;
+use vigie_ingestion::limits::Limits;
 use vigie_ingestion::log::{Fault, LogError};
 use vigie_ingestion::protocol::email_id;
 
@@ -432,6 +432,58 @@ async fn row_67_what_is_stored_holds_no_such_address() {
         assert_eq!(event.person.key().unwrap().as_str(), email_id(named), "{path}");
         let told = format!("{event:?}").to_lowercase();
         assert!(!told.contains("bob") && told.contains("a=1"), "{path}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn row_78_granted_consent_is_proven_where_that_is_required() {
+    let hash = "0f".repeat(32);
+    let proof = serde_json::json!({"wording": "banner 7", "wording_sha256": hash, "source": "banner"});
+    let event = |word: &str, properties: &serde_json::Value, time: Option<&str>| {
+        serde_json::json!({"user_id": "u", "name": "consent", "consent": {"profiling": word}, "timestamp": time,
+            "properties": properties})
+    };
+    let time = Some("2026-11-18T10:00:00Z");
+    let none = serde_json::json!({});
+    let strict = Limits {
+        consent_proof: true,
+        ..Limits::default()
+    };
+    let mut table = vec![
+        (event("granted", &proof, time), true),
+        (event("granted", &proof, None), false),
+        (event("granted", &none, time), false),
+        (event("refused", &none, None), true),
+    ];
+    for missing in ["wording", "wording_sha256", "source"] {
+        let mut less = proof.clone();
+        let _proof = less.as_object_mut().unwrap().remove(missing);
+        table.push((event("granted", &less, time), false));
+        less[missing] = " ".into();
+        table.push((event("granted", &less, time), false));
+    }
+    for (event, proven) in table {
+        let bench = Bench::limited(strict).await;
+        let (alone, batch) = (
+            event.to_string(),
+            serde_json::json!([event, {"user_id": "u", "name": "x"}]).to_string(),
+        );
+        let answer = bench.events(alone).await;
+        let expected = if proven { (200, "") } else { (400, "consent_proof") };
+        assert_eq!((answer.status.as_u16(), answer.code().as_str()), expected, "{event}");
+        let answer = bench.events(batch.clone()).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.json()["accepted"].as_u64()),
+            (200, Some(1 + u64::from(proven)))
+        );
+        assert_eq!(bench.letters().await.is_empty(), proven, "{event}");
+        let beacon = Request::post(format!("/t?key={WRITE}"))
+            .body(Body::from(batch))
+            .unwrap();
+        assert_eq!(bench.send(beacon).await.status, StatusCode::NO_CONTENT);
+        assert_eq!(bench.letters().await.is_empty(), proven, "{event}");
+        let lenient = Bench::new().await;
+        assert_eq!(lenient.events(event.to_string()).await.status, StatusCode::OK);
     }
 }
 

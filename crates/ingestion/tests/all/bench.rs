@@ -95,15 +95,26 @@ impl Bench {
     }
 
     pub(crate) async fn with(transport: TransportLimits, hosts: &[&str]) -> Self {
-        Self::furnished(transport, hosts, Doors::default(), NOW).await
+        Self::furnished(transport, hosts, Doors::default(), NOW, Limits::default()).await
+    }
+
+    /// With other limits of what a request may hold.
+    pub(crate) async fn limited(limits: Limits) -> Self {
+        Self::furnished(TransportLimits::default(), &[], Doors::default(), NOW, limits).await
     }
 
     /// With webhooks, links or budgets, at some time.
     pub(crate) async fn behind(doors: Doors, now: Timestamp) -> Self {
-        Self::furnished(TransportLimits::default(), &[], doors, now).await
+        Self::furnished(TransportLimits::default(), &[], doors, now, Limits::default()).await
     }
 
-    async fn furnished(transport: TransportLimits, hosts: &[&str], doors: Doors, now: Timestamp) -> Self {
+    async fn furnished(
+        transport: TransportLimits,
+        hosts: &[&str],
+        doors: Doors,
+        now: Timestamp,
+        limits: Limits,
+    ) -> Self {
         let (log, journal) = (MemoryLog::new(8), MemoryLog::new(1));
         let dead_letters = DeadLetters::open(Arc::new(journal.clone())).await.unwrap();
         let metrics = Metrics::disabled();
@@ -115,7 +126,7 @@ impl Bench {
         let collector = Collector {
             intake: intake.clone(),
             keys: Arc::clone(&keys),
-            limits: Arc::new(Limits::default()),
+            limits: Arc::new(limits),
             transport,
             clock: ClockHandle(Arc::clone(&clock)),
             metrics: metrics.clone(),

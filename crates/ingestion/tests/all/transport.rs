@@ -2,8 +2,7 @@
 //!
 //! Not covered, and why: 4 in its literal form (our answers fit in the socket's buffer, so a client that does not read
 //! them holds nothing up; the write timeout is tested on a large answer); 8 and 11 are not in the table; 16's TLS hello
-//! is one more garbage line; 19 and 20 concern HTTP/2, which is not spoken; 23: forwarded addresses are never read;
-//! 24: pipelining is bounded by the implementation's buffer and not measured here. A request line or head of more
+//! is one more garbage line; 19 and 20 concern HTTP/2, which is not spoken; 23: forwarded addresses are never read. A request line or head of more
 //! than 8 KiB beyond its limit is answered 431 without a body, by the HTTP implementation.
 
 use crate::bench::{Bench, WRITE};
@@ -376,6 +375,42 @@ async fn row_18_a_large_body_is_not_invited() {
     assert_eq!(&go, b"HTTP/1.1 100 Continue\r\n\r\n");
     invited.write_all(GOOD.as_bytes()).await.unwrap();
     check("18", &read_to_end(&mut invited).await, "200", "");
+}
+
+#[tokio::test]
+async fn row_24_pipelined_requests_are_answered_in_order_and_wait_in_the_socket() {
+    let running = start(quick()).await;
+    let (good, refused) = (post(GOOD.len(), &[]), post(GOOD.len(), &[]).replace(WRITE, "wrong-key"));
+    let is_good = |index: usize| index % 3 != 1;
+    let requests: String = (0..600)
+        .map(|index| format!("{}{GOOD}", if is_good(index) { &good } else { &refused }))
+        .collect();
+    let (mut answers, mut stream) = running.connect().await.into_split();
+    let written = tokio::spawn(async move {
+        stream.write_all(requests.as_bytes()).await.unwrap();
+        stream
+    });
+    // The server closes what is idle; a client that closed its side would lose the last answer.
+    let mut text = String::new();
+    let _bytes = answers.read_to_string(&mut text).await.unwrap();
+    let _open = written.await.unwrap();
+    let statuses: Vec<bool> = text
+        .split("HTTP/1.1 ")
+        .skip(1)
+        .map(|answer| answer.starts_with("200 "))
+        .collect();
+    assert_eq!(statuses, (0..600).map(is_good).collect::<Vec<_>>());
+
+    // Who does not read is not read from: what waits is bounded by the sockets, however much is written.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(running.address).await.unwrap();
+    let requests = head(&["GET /nothing HTTP/1.1", "Host: localhost"]).repeat(1000);
+    let mut sent = 0;
+    while let Ok(Ok(written)) = tokio::time::timeout(Duration::from_secs(5), stream.write(requests.as_bytes())).await {
+        sent += written;
+        assert!(sent < 64 << 20, "{sent} bytes were taken, and no answer was read");
+    }
 }
 
 #[tokio::test]

@@ -1,17 +1,17 @@
 //! FOLD-2: events that arrive in any order, repeated any number of times and cut into any batches give the same records,
 //! byte for byte, links included.
 
-use super::support::{event, run, sim};
+use super::support::{Dice, event, run, sim};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
-use vigie_event::{CustomerKey, DAY_MS, Event, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
+use vigie_event::{CustomerKey, DAY_MS, Event, PersonId, Timestamp, Workspace};
 use vigie_scoring::CustomerState;
 
 const BASE: i64 = 1_780_000_000_000;
 
 /// What arrives: an event of one of a few people, known or not, or a link between their ids.
 fn arrivals() -> impl Strategy<Value = Vec<String>> {
-    let one = (0u8..4, 0u8..6, 0i64..35 * 24 * 60, any::<bool>()).prop_map(|(person, kind, minutes, anonymous)| {
+    let one = (0u8..4, 0u8..9, 0i64..35 * 24 * 60, any::<bool>()).prop_map(|(person, kind, minutes, anonymous)| {
         let at = BASE + minutes * 60_000;
         let who = match (kind, anonymous) {
             (0, _) => format!(r#""anonymous_id":"a{person}","user_id":"u{person}","signal":"identity.identify""#),
@@ -24,6 +24,12 @@ fn arrivals() -> impl Strategy<Value = Vec<String>> {
             2 => r#","signal":"refund","money":{"amount":1,"currency":"EUR"}"#.to_owned(),
             3 => r#","signal":"call.inbound""#.to_owned(),
             4 => r#","signal":"email.sent""#.to_owned(),
+            6 => r#","signal":"email.open","consent":{"email_open_tracking":"granted"}"#.to_owned(),
+            7 => format!(
+                r#","signal":"email.click","context":{{"page_url":"https://shop.example/{}"}}"#,
+                minutes % 5
+            ),
+            8 => r#","signal":"email.delivered""#.to_owned(),
             _ => r#","signal":"page.view""#.to_owned(),
         };
         format!(r#"{{"id":"{person}-{kind}-{minutes}-{anonymous}",{who}{what},"timestamp":{at}}}"#)
@@ -50,6 +56,7 @@ fn fold(events: &[Event], batch: usize) -> BTreeMap<CustomerKey, Vec<u8>> {
                     linked_to: state.linked_to,
                     recent: state.recent,
                     consent: state.consent,
+                    mail: state.mail,
                     ..CustomerState::default()
                 };
                 (behaviour != CustomerState::default()).then(|| (key, behaviour.encode()))
@@ -73,5 +80,90 @@ proptest! {
         let mut shuffled: Vec<Event> = order.iter().map(|index| index.get(&events).clone()).collect();
         shuffled.extend(events.iter().rev().cloned());
         prop_assert_eq!(fold(&events, events.len()), fold(&shuffled, batch));
+    }
+}
+
+type Roots = BTreeMap<Workspace, BTreeMap<PersonId, (PersonId, Vec<u8>)>>;
+
+/// Who is who in the end, in each workspace: every identity's root, and what the root's record observed.
+async fn roots(events: Vec<Event>) -> Roots {
+    let mut sim = sim(4, Timestamp(BASE)).await;
+    sim.append(events).await.unwrap();
+    sim.settle(usize::MAX).await.unwrap();
+    let records: BTreeMap<CustomerKey, CustomerState> = sim
+        .records()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|(key, bytes)| (key, CustomerState::decode(&bytes).unwrap()))
+        .collect();
+    let mut roots = Roots::new();
+    for key in records.keys() {
+        let mut root = key.clone();
+        while let Some(target) = records.get(&root).and_then(|record| record.linked_to.clone()) {
+            root.person = target;
+        }
+        let state = records.get(&root).cloned().unwrap_or_default();
+        let observed = CustomerState {
+            parts: state.parts,
+            recent: state.recent,
+            consent: state.consent,
+            mail: state.mail,
+            ..CustomerState::default()
+        };
+        let of = roots.entry(key.workspace.clone()).or_default();
+        let _ = of.insert(key.person.clone(), (root.person, observed.encode()));
+    }
+    roots
+}
+
+/// Merges commute: one set of declarations and acts, 10,000 orders of it, each in a workspace of its own, one outcome.
+#[test]
+fn merges_commute_over_ten_thousand_orders() {
+    let received = Timestamp(BASE + 40 * DAY_MS);
+    let mut texts = Vec::new();
+    for n in 0..3 {
+        let at = BASE + n * 6 * 3_600_000;
+        texts.push(format!(
+            r#"{{"id":"v{n}","anonymous_id":"a{n}","signal":"page.view","timestamp":{at}}}"#
+        ));
+        texts.push(format!(
+            r#"{{"id":"p{n}","user_id":"u{n}","signal":"purchase","timestamp":{at},"money":{{"amount":{n}.5,"currency":"EUR"}}}}"#
+        ));
+        texts.push(format!(
+            r#"{{"id":"i{n}","anonymous_id":"a{n}","user_id":"u{n}","signal":"identity.identify","consent":{{"marketing":"granted"}}}}"#
+        ));
+    }
+    for (now, before) in [(1, 0), (2, 1), (2, 0)] {
+        texts.push(format!(
+            r#"{{"id":"l{now}{before}","user_id":"u{now}","previous_id":"u{before}","signal":"identity.alias"}}"#
+        ));
+    }
+    let mut events: Vec<Event> = texts.iter().map(|text| event(text, received)).collect();
+    let mut dice = Dice(0x6d65_7267_6573);
+    let mut expected = None;
+    for portion in 0..20 {
+        let mut all = Vec::new();
+        let mut orders = BTreeMap::new();
+        for order in 0..500 {
+            for last in (1..events.len()).rev() {
+                let other = usize::try_from(dice.throw(last as u64 + 1)).unwrap();
+                events.swap(last, other);
+            }
+            let workspace = Workspace::new(&format!("w{order}")).unwrap();
+            let own = |event: &Event| Event {
+                workspace: workspace.clone(),
+                ..event.clone()
+            };
+            all.extend(events.iter().map(own));
+            let ids: Vec<String> = events.iter().map(|event| event.id.to_string()).collect();
+            let _ = orders.insert(workspace, ids);
+        }
+        for (workspace, found) in run(roots(all)) {
+            let expected = expected.get_or_insert_with(|| found.clone());
+            let people: BTreeSet<_> = found.values().map(|(root, _)| root).collect();
+            assert_eq!(people.len(), 1, "everybody is one person: {people:?}");
+            assert!(found == *expected, "portion {portion}, order {:?}", orders[&workspace]);
+        }
     }
 }

@@ -16,11 +16,12 @@ use crate::holidays::Country;
 use crate::nearest::did_you_mean;
 use crate::outage::Outage;
 use crate::predicate::Predicate;
+use crate::silence::{Needed, Silence, Silences};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
-use vigie_event::{Channel, Currency, PolicyId, Signal, Timestamp};
+use vigie_event::{Channel, Currency, PolicyId, Signal, Timestamp, Workspace};
 
 /// Most policies in one file: the ledger of a customer holds an entry for each.
 const MAX_POLICIES: usize = 32;
@@ -97,6 +98,44 @@ struct File {
     outage: Vec<OutageEntry>,
     #[serde(default)]
     band: Vec<BandEntry>,
+    #[serde(default)]
+    consent: ConsentEntry,
+}
+
+/// What is needed of a person: `granted`, a yes, or `not-refused`, no no.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct ConsentEntry {
+    profiling: Option<Needed>,
+    opens: Option<Needed>,
+    workspaces: BTreeMap<String, WorkspaceConsent>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct WorkspaceConsent {
+    profiling: Option<Needed>,
+    opens: Option<Needed>,
+}
+
+impl ConsentEntry {
+    fn validated(self, faults: &mut Faults<'_>) -> Silences {
+        let over = |base: Silence, profiling: Option<Needed>, opens: Option<Needed>| Silence {
+            profiling: profiling.map_or(base.profiling, Into::into),
+            opens: opens.map_or(base.opens, Into::into),
+        };
+        let everywhere = over(Silence::default(), self.profiling, self.opens);
+        let mut workspaces = BTreeMap::new();
+        for (name, own) in self.workspaces {
+            match Workspace::new(&name) {
+                Ok(workspace) => {
+                    let _ = workspaces.insert(workspace, over(everywhere, own.profiling, own.opens));
+                }
+                Err(error) => faults.shared("consent", "workspaces", &format_args!("names {name:?}: {error}")),
+            }
+        }
+        Silences { everywhere, workspaces }
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -276,6 +315,7 @@ pub(super) fn parse(text: &str) -> Result<PolicySet, PolicyError> {
         .zip(file.outage)
         .filter_map(|(nth, entry)| entry.validated(nth, &mut faults))
         .collect();
+    let silence = file.consent.validated(&mut faults);
     let mut names = BTreeSet::new();
     let mut policies = Vec::new();
     for (nth, entry) in file.policy.into_iter().enumerate() {
@@ -309,6 +349,7 @@ pub(super) fn parse(text: &str) -> Result<PolicySet, PolicyError> {
         pressure,
         outages,
         bands,
+        silence,
     })
 }
 

@@ -13,6 +13,7 @@ use crate::band::Band;
 use crate::outage::Outage;
 use crate::predicate::Predicate;
 use crate::row::Row;
+use crate::silence::Silences;
 use serde::{Deserialize, Serialize};
 use vigie_event::{Channel, PolicyId};
 use vigie_scoring::ScoreKind;
@@ -350,6 +351,8 @@ pub struct PolicySet {
     pub outages: Vec<Outage>,
     /// Scores whose bands are told.
     pub bands: Vec<Band>,
+    /// What it means that somebody has said nothing.
+    pub silence: Silences,
 }
 
 impl PolicySet {

@@ -3,7 +3,7 @@
 //! Layout: one version byte, then [postcard](https://postcard.jamesmunns.com/wire-format) 1.x of the wire structures
 //! below (days and instants as differences, sparse maps as pairs). Version 4 is written: [`WireState`] and [`WireTail`]. Version
 //! 2, which has no tail and whose event ids have whole seconds, and version 1, whose ledger had no courses of flags besides, are
-//! read. These structures are the format: changing one, or a type that they embed (`RecentIds`, `Ledger`, `ConsentRecord`, `Refreshed`), needs a new
+//! read. These structures are the format: changing one, or a type that they embed (`RecentIds`, `Ledger`, `ConsentRecord`, `Refreshed`, `MailAct`, `Quarantine`, `Bonds`), needs a new
 //! version and a new fixture. A reader that meets an unknown version, a broken invariant or bytes left over returns an
 //! error; it never guesses and never takes damage for a new customer.
 
@@ -12,8 +12,8 @@ use super::cited::CompactId;
 use super::ledger::LedgerV1;
 use super::part::Fields;
 use super::{
-    Account, Calendar, Cited, ConsentRecord, CustomerState, InBand, Ledger, Part, Purchases, Recency, Refreshed,
-    Session, SortedMap, Totals, WEEK_HOURS,
+    Account, Bonds, Calendar, Cited, ConsentRecord, CustomerState, InBand, Ledger, MailAct, MailActs, Part, Purchases,
+    Quarantine, Recency, Refreshed, Session, SortedMap, Totals, WEEK_HOURS,
 };
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -63,6 +63,9 @@ struct WireTail<'a> {
     bands: Cow<'a, BTreeMap<PolicyId, InBand>>,
     account: Cow<'a, Option<Account>>,
     cited: WireCited,
+    mail: Vec<(Cow<'a, MailAct>, u16)>,
+    quarantine: Cow<'a, Quarantine>,
+    bonds: Cow<'a, Bonds>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -141,6 +144,13 @@ pub(super) fn encode(state: &CustomerState) -> Vec<u8> {
         bands: Cow::Borrowed(&state.bands),
         account: Cow::Borrowed(&state.account),
         cited: state.parts.values().map(cited_to_wire).collect(),
+        mail: state
+            .mail
+            .acts()
+            .map(|(act, times)| (Cow::Borrowed(act), times))
+            .collect(),
+        quarantine: Cow::Borrowed(&state.quarantine),
+        bonds: Cow::Borrowed(&state.bonds),
     };
     let mut bytes = Vec::with_capacity(TYPICAL_BYTES);
     bytes.push(VERSION);
@@ -194,6 +204,12 @@ where
             return None;
         }
     }
+    let mut acts = BTreeMap::new();
+    for (act, times) in tail.mail {
+        if acts.insert(act.into_owned(), times).is_some() {
+            return None;
+        }
+    }
     Some(CustomerState {
         parts,
         linked_to: wire.linked_to.into_owned(),
@@ -207,6 +223,9 @@ where
         last_received: wire.last_received,
         bands: tail.bands.into_owned(),
         account: tail.account.into_owned(),
+        mail: MailActs::restore(acts),
+        quarantine: tail.quarantine.into_owned(),
+        bonds: tail.bonds.into_owned(),
     })
 }
 

@@ -4,17 +4,24 @@
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use vigie_event::{
-    AccountId, Channel, ConsentState, Currency, Day, EventId, FlagId, Money, PersonId, PolicyId, Purpose, Signal,
-    Timestamp,
+    AccountId, Channel, ConsentState, Currency, Day, Doubt, EventId, FlagId, Money, PersonId, PolicyId, Purpose,
+    Signal, Timestamp,
 };
 use vigie_scoring::state::{
-    Account, ConsentRecord, Contact, Course, InBand, Phase, PolicyState, RaisedFlag, Refreshed,
+    Account, ConsentRecord, Contact, Course, Held, InBand, Phase, PolicyState, RaisedFlag, Refreshed,
 };
 use vigie_scoring::{CustomerState, Observation};
 
 /// 1997-01-01T00:00:00Z, where the test data live.
 pub(crate) const START: i64 = 852_076_800_000;
 const DAY: i64 = 86_400_000;
+/// What may stand among open acts on mails.
+pub(crate) const MAILS: [Signal; 4] = [
+    Signal::EmailOpen,
+    Signal::EmailClick,
+    Signal::EmailDelivered,
+    Signal::EmailMachineClick,
+];
 
 /// Runs a property on at least `cases` cases; prints the seed first, and replays the one in `VIGIE_SEED`.
 pub(crate) fn check<S: Strategy>(cases: u32, strategy: S, property: impl Fn(S::Value) -> Result<(), TestCaseError>) {
@@ -147,7 +154,14 @@ pub(crate) fn state() -> impl Strategy<Value = CustomerState> {
             prop::option::of((instant(), 0u8..2)),
         ),
     );
-    (events, ids, policies, contacts, consent, rest).prop_map(|(events, ids, policies, contacts, consent, rest)| {
+    let people = (
+        prop::collection::vec((person(), (0usize..4, 0u32..40, 0u32..4, 0u16..3)), 0..6),
+        prop::collection::vec((person(), 0i64..4, any::<bool>()), 0..3),
+        prop::collection::vec((person(), person()), 0..3),
+        prop::option::of(0i64..3),
+    );
+    let all = (events, ids, policies, contacts, consent, people, rest);
+    all.prop_map(|(events, ids, policies, contacts, consent, people, rest)| {
         let mut state = CustomerState::default();
         for (person, observation, number) in events {
             let _ = state.fold(&person, &observation);
@@ -201,13 +215,41 @@ pub(crate) fn state() -> impl Strategy<Value = CustomerState> {
             } else {
                 ConsentState::Refused
             };
-            state.note_consent(
+            let person = PersonId::known(&format!("customer-{}", at % 2)).unwrap();
+            state.say(
+                &person,
                 purpose,
                 ConsentRecord {
                     at: Timestamp(at),
                     state: said,
                 },
             );
+        }
+        let (mails, held, given, dismissed) = people;
+        for (person, (signal, seconds, link, permille)) in mails {
+            let at = Timestamp(START + i64::from(seconds) * 1000);
+            let observation = Observation {
+                at,
+                signal: MAILS[signal],
+                channel: Channel::Email,
+                money: None,
+                human: permille > 0,
+            };
+            let _ = state.observe(&person, &observation, permille * 500, link);
+        }
+        for (person, at, doubted) in held {
+            state.hold(Held {
+                at: Timestamp(at),
+                identity: person,
+                signal: Signal::EmailUnsubscribe,
+                doubt: if doubted { Doubt::Agent } else { Doubt::Burst },
+            });
+        }
+        for (person, to) in given {
+            let _ = state.bonds.give_away(&person, &to);
+        }
+        if let Some(at) = dismissed {
+            state.dismiss(Timestamp(at));
         }
         let (linked_to, links, timer, rank, refreshed, last_received, (bands, account)) = rest;
         state.linked_to = linked_to;

@@ -6,11 +6,11 @@
 use crate::scores::act;
 use std::path::PathBuf;
 use vigie_event::{
-    AccountId, Channel, ConsentState, Currency, Day, EventId, FlagId, Money, PersonId, PolicyId, Purpose, Signal,
-    Timestamp,
+    AccountId, Channel, ConsentState, Currency, Day, Doubt, EventId, FlagId, Money, PersonId, PolicyId, Purpose,
+    Signal, Timestamp,
 };
 use vigie_scoring::state::{
-    Account, ConsentRecord, Contact, Course, InBand, Phase, PolicyState, RaisedFlag, Refreshed, VERSION,
+    Account, ConsentRecord, Contact, Course, Held, InBand, Phase, PolicyState, RaisedFlag, Refreshed, VERSION,
 };
 use vigie_scoring::{CodecError, CustomerState};
 
@@ -116,6 +116,25 @@ fn everything(version: u8) -> CustomerState {
             at,
             id: AccountId::new("ACME").unwrap(),
         });
+        let mut click = act("1997-03-09T21:15:31Z", Signal::EmailClick);
+        let _ = state.observe(&person, &click, 1000, 7);
+        let _ = state.observe(&person, &click, 1000, 7);
+        click.signal = Signal::EmailDelivered;
+        let _ = state.observe(&device, &click, 1000, 0);
+        state.hold(Held {
+            at: at.plus_ms(9),
+            identity: device.clone(),
+            signal: Signal::EmailUnsubscribe,
+            doubt: Doubt::Burst,
+        });
+        state.dismiss(at.plus_ms(8));
+        let _given = state.bonds.give_away(&device, &person);
+        let granted = ConsentRecord {
+            at,
+            state: ConsentState::Granted,
+        };
+        state.say(&person, Purpose::Profiling, granted);
+        let _ = state.release(&PersonId::anonymous("device-2").unwrap());
     }
     state
 }

@@ -20,6 +20,7 @@ mod golden_bytes;
 mod laws;
 mod lints;
 mod oracle;
+mod people;
 mod scores;
 mod speed;
 mod trees;

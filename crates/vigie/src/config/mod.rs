@@ -29,7 +29,9 @@ pub use settings::{
     Archive, Audit, Canary, Data, Delivery, Kafka, Limits, Links, Log, LogOutput, Pipeline, Query, Rates, Redis,
     Relance, Scoring, Server, Settings, Store,
 };
-pub use types::{Durability, Hosts, Learning, LogBackend, LogFilter, SaslMechanism, Size, StoreBackend, Switch};
+pub use types::{
+    ConsentProof, Durability, Hosts, Learning, LogBackend, LogFilter, SaslMechanism, Size, StoreBackend, Switch,
+};
 pub use webhooks::Webhook;
 
 use layers::Layers;

@@ -11,7 +11,8 @@ use vigie_telemetry::logging::LogFormat;
 
 use super::layers::{Layers, kebab};
 use super::types::{
-    Durability, Hosts, Learning, LogBackend, LogFilter, SaslMechanism, SettingType, Size, StoreBackend, Switch, literal,
+    ConsentProof, Durability, Hosts, Learning, LogBackend, LogFilter, SaslMechanism, SettingType, Size, StoreBackend,
+    Switch, literal,
 };
 
 /// One section, as documentation and error messages need it.
@@ -132,6 +133,9 @@ settings! {
         drain_delay: Duration = "0s" in "0s", "5m";
         /// Time for open requests to finish at the end.
         drain_timeout: Duration = "10s" in "0s", "10m";
+        /// Wrong keys at the API and the administration after which their address is answered 429 for a minute; 0: never
+        /// (where a proxy in front makes one address of all).
+        wrong_keys: usize = "20" in "0", "1000";
     }
     /// Largest inputs. Whatever is larger is refused before it is kept in memory.
     limits: Limits {
@@ -165,6 +169,9 @@ settings! {
         string_length: Size = "8 KiB" in "256 B", "1 MiB";
         /// Age beyond which an event becomes a dead letter.
         event_age: Duration = "400d" in "1d", "3650d";
+        /// Whether an event that grants consent becomes a dead letter without its proof: a timestamp, and the properties
+        /// `wording`, `wording_sha256` and `source`. A refusal never needs one.
+        consent_proof: ConsentProof = "optional";
     }
     /// The log of everything that was accepted.
     log: Log {

@@ -376,6 +376,16 @@ choice! {
 }
 
 choice! {
+    /// Whether a granted consent needs its proof.
+    ConsentProof, "\"optional\" or \"required\"" {
+        /// It is kept where there is one.
+        Optional = "optional",
+        /// Without it an event that grants consent becomes a dead letter.
+        Required = "required",
+    }
+}
+
+choice! {
     /// What a Redis must keep on its disk.
     Durability, "\"file\" or \"none\"" {
         /// Its append-only file.

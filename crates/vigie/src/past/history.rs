@@ -465,6 +465,7 @@ fn needs(record: &Record) -> Option<CustomerKey> {
         Body::Forward(forward) => (&forward.event.workspace, &forward.into),
         Body::Link(link) => (&link.workspace, &link.from),
         Body::Merge(merge) => (&merge.workspace, &merge.into),
+        Body::Release(release) => (&release.workspace, &release.holder),
         Body::Tick(_) | Body::Control(_) => return None,
     };
     Some(CustomerKey::new(workspace.clone(), person.clone()))
@@ -475,6 +476,7 @@ fn kind(body: &Body) -> &'static str {
         Body::Event(_) | Body::Forward(_) => "event",
         Body::Link(_) => "link",
         Body::Merge(_) => "merge",
+        Body::Release(_) => "release",
         Body::Control(_) => "activation",
         Body::Tick(_) => "tick",
     }
@@ -492,6 +494,7 @@ fn text(body: &Body) -> Option<String> {
     match body {
         Body::Link(link) => Some(format!("linked to {} by event {}", link.to, link.by)),
         Body::Merge(merge) => Some(format!("took in {} by event {}", merge.from, merge.by)),
+        Body::Release(release) => Some(format!("gave back {} by event {}", release.identity, release.by)),
         Body::Control(_) => Some("a model and policies were put in force".to_owned()),
         Body::Forward(forward) => forward.event.person.key().map(|key| format!("came for {key}")),
         Body::Event(_) | Body::Tick(_) => None,

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use vigie_archive::{Archive, Mode, Wanted};
-use vigie_event::{Body, Currency, Day, Judgement, PersonId, Signal, Workspace};
+use vigie_event::{Body, Currency, Day, EventId, Judgement, PersonId, Signal, Timestamp, Workspace};
 use vigie_fit::History;
 
 /// Identities that are followed from one to the next.
@@ -36,7 +36,11 @@ type Purchase = (PersonId, Day, Option<(Currency, i64)>);
 #[derive(Debug, Default)]
 struct Found {
     purchases: Vec<Purchase>,
-    /// Identities and the records that took theirs in.
+    /// Identities and the records that took theirs in, by which event, and when.
+    merges: Vec<(Timestamp, PersonId, PersonId, EventId)>,
+    /// Identities that left again.
+    unlinked: Vec<(Timestamp, PersonId, EventId)>,
+    /// What is left of the merges.
     merged: BTreeMap<PersonId, PersonId>,
     events: u64,
 }
@@ -109,7 +113,7 @@ async fn find(archive: &Archive, workspace: &Workspace) -> Result<Found> {
             let Ok(record) = row.record else { continue };
             let (event, person) = match record.body {
                 Body::Merge(merge) if merge.workspace == *workspace => {
-                    let _ = found.merged.insert(merge.from, merge.into);
+                    found.merges.push((merge.at, merge.from, merge.into, merge.by));
                     continue;
                 }
                 Body::Event(event) => {
@@ -126,6 +130,10 @@ async fn find(archive: &Archive, workspace: &Workspace) -> Result<Found> {
                 continue;
             }
             found.events += 1;
+            if findings.signal == Signal::Unlink {
+                let id = event.id.clone();
+                found.unlinked.push((event.received_at, person.clone(), id));
+            }
             if findings.signal != Signal::Purchase || event.money.is_some_and(|money| money.minor < 0) {
                 continue;
             }
@@ -133,10 +141,23 @@ async fn find(archive: &Archive, workspace: &Workspace) -> Result<Found> {
             found.purchases.push((person, findings.at.day(), money));
         }
     }
+    found.resolve();
     Ok(found)
 }
 
 impl Found {
+    /// Who gave their record to whom and did not leave since.
+    fn resolve(&mut self) {
+        self.merges.sort();
+        for (at, from, into, by) in std::mem::take(&mut self.merges) {
+            let returned = self.unlinked.iter().any(|(_, _, unlink)| *unlink == by);
+            let left = self.unlinked.iter().any(|(since, who, _)| *who == from && *since >= at);
+            if !returned && !left {
+                let _ = self.merged.insert(from, into);
+            }
+        }
+    }
+
     /// Customers in the order of their names, days, and amounts in the currency of most purchases, which is named; and how many
     /// purchases were in another one.
     fn taken(&self) -> (Vec<(String, Day, f64)>, Option<Currency>, usize) {

@@ -27,6 +27,7 @@ mod lifecycle;
 mod models;
 mod operations;
 mod past;
+mod people;
 mod readme;
 mod relance;
 mod replay;

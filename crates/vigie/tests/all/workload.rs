@@ -84,7 +84,9 @@ impl Crowd {
                     json!({"signal": "identity.alias", "user_id": customer(c), "previous_id": format!("old-{c}")})
                 }
                 (51..55, _) => json!({"signal": "page.view", "user_id": format!("old-{}", c / 20 * 20)}),
-                (55..65, _) => json!({"signal": "email.open", "user_id": customer(c)}),
+                (55..65, _) => json!({
+                    "signal": "email.open", "user_id": customer(c), "consent": {"email_open_tracking": "granted"},
+                }),
                 (65..70, _) => json!({"signal": "call.inbound", "user_id": customer(c)}),
                 _ => json!({"signal": "page.view", "user_id": customer(c)}),
             };

@@ -221,7 +221,8 @@ impl Person {
     /// The browser's id becomes a customer's.
     fn sign_up(&mut self, at: Timestamp, outbox: &mut Outbox) {
         let mut create = self.web_act(Signal::AccountCreate, "/account/new".to_owned(), at);
-        create.consent = Some(json!({ "profiling": "granted", "marketing": "granted" }));
+        create.consent =
+            Some(json!({ "profiling": "granted", "marketing": "granted", "email_open_tracking": "granted" }));
         self.send(create, outbox);
         let identify = self.web_act(Signal::Identify, "/account/new".to_owned(), at.plus_ms(40));
         self.send(identify, outbox);
