@@ -44,6 +44,9 @@ struct Arguments {
     /// Run only the cases of these names, separated by commas. RESULTS.md then holds them alone.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// Profile the worker as well. The profiler takes up to a core of its own: rates of such a run are too low.
+    #[arg(long)]
+    profile: bool,
     /// Shorten every run to so many seconds.
     #[arg(long)]
     seconds: Option<u64>,
@@ -86,6 +89,7 @@ async fn run(arguments: Arguments) -> Result<bool> {
     let house = House {
         binary,
         data,
+        profile: arguments.profile,
         seconds: arguments.seconds,
         broker: arguments.broker.clone(),
     };

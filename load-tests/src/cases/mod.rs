@@ -13,6 +13,8 @@ pub(crate) struct House {
     pub(crate) binary: PathBuf,
     /// Where directories of runs are made.
     pub(crate) data: PathBuf,
+    /// Whether the worker is profiled.
+    pub(crate) profile: bool,
     /// Shorten every run to so many seconds.
     pub(crate) seconds: Option<u64>,
     /// A broker that is there already, `host:port`.

@@ -206,7 +206,10 @@ impl Experiment {
             ]
         };
         let used = costs(&worker);
-        let profile = Profile::start(services.path(), worker.id())?;
+        let profile = match house.profile {
+            true => Profile::start(services.path(), worker.id())?,
+            false => None,
+        };
         let mut looks = Looks::connect(redis.address()).await?;
         while looks.visible(&keys).await?.len() < keys.len() {
             if start.elapsed() > PATIENCE {
